@@ -1,0 +1,1 @@
+"""The `faultmap` folder."""
