@@ -57,9 +57,7 @@ class BadFile(BadInput):
         cure: what to do about it.
     """
 
-    def __init__(
-        self, path: str | Path, what: str, *, where: str = "", value: object = None, cure: str = ""
-    ) -> None:
+    def __init__(self, path: str | Path, what: str, *, where: str = "", value: object = None, cure: str = "") -> None:
         self.path = str(path)
         self.where = where
         place = f"{path}: {where}: " if where else f"{path}: "

@@ -33,10 +33,8 @@ def generator(seed: Seed, purpose: str, *indices: int) -> np.random.Generator:
     """
     if isinstance(seed, np.random.Generator):
         return seed
-    if isinstance(seed, bool) or not isinstance(seed, (int, np.integer)) or seed < 0:
-        raise BadInput(
-            "rng must be a non-negative int or a numpy Generator", value=seed, cure="pass e.g. rng=7"
-        )
+    if isinstance(seed, bool) or int(seed) != seed or seed < 0:
+        raise BadInput("rng must be a non-negative int or a numpy Generator", value=seed, cure="pass e.g. rng=7")
     tag = int.from_bytes(hashlib.sha256(purpose.encode()).digest()[:8], "little")
     entropy = [int(seed), tag, *(int(i) for i in indices)]
     return np.random.Generator(np.random.Philox(np.random.SeedSequence(entropy)))
