@@ -42,7 +42,7 @@ test-long: $(STAMP)
 	$(PY) -m pytest -m "long or not long"
 
 bench: $(STAMP)
-	$(PY) -m yieldkit bench --out reports/bench.json
+	$(PY) -m tests.bench --out reports/bench.json
 
 clean:
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -16,7 +16,6 @@ from yieldkit.version import __version__
 __all__ = ["GROUPS", "app", "emit", "json_option", "run"]
 
 GROUPS: Final[Mapping[str, str]] = {
-    "bench": "Time the parts and print the figures.",
     "burnin": "Burn-in campaigns: run, resume, replay, status.",
     "defects": "Yield laws and sampled defects.",
     "demo": "One wafer through the whole chain, ending in an HTML report.",
