@@ -1,0 +1,196 @@
+"""What an operator of the machine could read from it during and after a run: no injected truth is in here.
+
+Telemetry comes with every step; the scan (wait states, counters, hashes, queues) is read when a run stops making
+progress, or at its end for the control hashes. Sites are *physical*: that is what a technician maps out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
+from typing import Any, Final, Self
+
+from yieldkit.errors import BadInput
+
+__all__ = [
+    "COMPLETED",
+    "CRASH_DETECTED",
+    "STALL_DETECTED",
+    "ConfigScan",
+    "CoreScan",
+    "EventScan",
+    "LinkScan",
+    "QueueScan",
+    "Symptoms",
+]
+
+COMPLETED: Final = "COMPLETED"
+STALL_DETECTED: Final = "STALL_DETECTED"
+CRASH_DETECTED: Final = "CRASH_DETECTED"
+
+
+@dataclass(frozen=True)
+class CoreScan:
+    """One core that has not finished its tasks when nothing moves any more.
+
+    `state` is INPUT_STARVATION (waits for a word of `colour`), WAITING_FOR_BUFFER (cannot send on `colour`) or HALTED
+    (stopped by an illegal operation or address). `task` is the number of the task it is in.
+    """
+
+    row: int
+    col: int
+    state: str
+    task: int
+    colour: int
+
+
+@dataclass(frozen=True)
+class LinkScan:
+    """A directed physical link, from core (row, col) to (row + drow, col + dcol), whose two ends count differently.
+
+    `sent` words left the near router on `colour` and `received` arrived at the far one since the launch began.
+    """
+
+    row: int
+    col: int
+    drow: int
+    dcol: int
+    colour: int
+    sent: int
+    received: int
+
+
+@dataclass(frozen=True)
+class ConfigScan:
+    """A core whose control words differ from the image that was loaded.
+
+    `kind` says which hash differs: "route", "descriptor", "task", "constant" (tables in SRAM) or "register" (the copy
+    that the running task works from).
+    """
+
+    row: int
+    col: int
+    kind: str
+
+
+@dataclass(frozen=True)
+class EventScan:
+    """Events a core counted: "illegal_operation", "address", "parity", "ecc", "crc", "sequence"."""
+
+    row: int
+    col: int
+    kind: str
+    count: int
+
+
+@dataclass(frozen=True)
+class QueueScan:
+    """Words left in a queue of a router: `port` is the input port N, E, S, W, "ramp" (from the core) or "core" (to it)."""
+
+    row: int
+    col: int
+    port: str
+    colour: int
+    words: int
+
+
+@dataclass(frozen=True)
+class Symptoms:
+    """Everything a run shows from outside.
+
+    Attributes:
+        program: fingerprint of the program.
+        status: COMPLETED, STALL_DETECTED or CRASH_DETECTED (a core halted).
+        steps_planned: steps the job was to do.
+        steps_done: steps completed.
+        loss: mean loss per completed step (training) or empty; a non-finite value is kept as NaN or inf.
+        grad_norm: Euclidean norm of all gradients per completed step.
+        update_norm: Euclidean norm of the parameter update per completed step.
+        nonfinite_step: first step whose loss, gradients or parameters hold a non-finite value, or None.
+        nonfinite_channel: "loss", "gradient" or "parameter" for that step, or "".
+        tokens: tokens emitted (decode), flat, in order of step and sequence.
+        logit_nonfinite: number of non-finite logits seen (decode).
+        stalled_launch: name of the launch in which nothing moved any more, or "".
+        waiting: cores that had not finished then.
+        link_mismatch: links whose two ends disagree.
+        config_mismatch: cores whose control hashes differ from the loaded image, at the last scan.
+        events: events counted by the cores.
+        leftover: words left in queues at the last scan.
+        host_missing: words that MemoryX still waited for, by stream name.
+        cycles: cycles of the run by the timing model.
+        expected_cycles: cycles of the same program on a clean machine.
+    """
+
+    program: str
+    status: str
+    steps_planned: int
+    steps_done: int
+    loss: tuple[float, ...] = ()
+    grad_norm: tuple[float, ...] = ()
+    update_norm: tuple[float, ...] = ()
+    nonfinite_step: int | None = None
+    nonfinite_channel: str = ""
+    tokens: tuple[int, ...] = ()
+    logit_nonfinite: int = 0
+    stalled_launch: str = ""
+    waiting: tuple[CoreScan, ...] = ()
+    link_mismatch: tuple[LinkScan, ...] = ()
+    config_mismatch: tuple[ConfigScan, ...] = ()
+    events: tuple[EventScan, ...] = ()
+    leftover: tuple[QueueScan, ...] = ()
+    host_missing: tuple[tuple[str, int], ...] = ()
+    cycles: int = 0
+    expected_cycles: int = 0
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain lists, numbers and strings; non-finite numbers become the strings "nan", "inf", "-inf"."""
+        return {name: _plain(value) for name, value in asdict(self).items()}
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> Self:
+        """Rebuild what `to_dict` wrote.
+
+        Raises:
+            BadInput: a field is unknown or missing.
+        """
+        known = {field.name for field in fields(cls)}
+        unknown = sorted(set(data) - known)
+        if unknown:
+            raise BadInput("symptoms have unknown fields", value=unknown)
+        parts: dict[str, Any] = {
+            "waiting": CoreScan,
+            "link_mismatch": LinkScan,
+            "config_mismatch": ConfigScan,
+            "events": EventScan,
+            "leftover": QueueScan,
+        }
+        values: dict[str, Any] = {}
+        try:
+            for name, value in data.items():
+                if name in parts:
+                    values[name] = tuple(parts[name](**item) for item in value)
+                elif name in ("loss", "grad_norm", "update_norm"):
+                    values[name] = tuple(float(item) for item in value)
+                elif name == "tokens":
+                    values[name] = tuple(int(item) for item in value)
+                elif name == "host_missing":
+                    values[name] = tuple((str(stream), int(words)) for stream, words in value)
+                else:
+                    values[name] = value
+            return cls(**values)
+        except (TypeError, ValueError) as error:
+            raise BadInput(f"symptoms cannot be read: {error}") from error
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, float):
+        if value != value:
+            return "nan"
+        if value in (float("inf"), float("-inf")):
+            return "inf" if value > 0 else "-inf"
+        return value
+    if isinstance(value, tuple | list):
+        return [_plain(item) for item in value]
+    if isinstance(value, dict):
+        return {name: _plain(item) for name, item in value.items()}
+    return value
