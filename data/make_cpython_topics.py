@@ -49,7 +49,7 @@ def families(seen: dict[str, set[bytes]]) -> dict[str, str]:
 
 
 def copies(seen: dict[str, set[bytes]]) -> dict[str, str]:
-    """Topics of which nearly all stands in a longer one (of two equals: in the first), each with the longest such one."""
+    """Topics that stand nearly whole in a longer one (of two equals: in the first), each with the longest such one."""
     found = {}
     for name, mine in seen.items():
         holders = [
