@@ -39,9 +39,9 @@ def torch_step_variants(
 ) -> dict[str, Any]:
     """Median seconds by variant, `<attention>+<adam>`, and torch's version; empty when there is no torch.
 
-    Attention is written out with a softmax (`manual`) or is `scaled_dot_product_attention` (`sdpa`); Adam is the default
-    of `torch.optim.Adam` (`adam`) or its one-kernel form (`fused`). The variants take turns, so that a slow spell of the
-    machine falls on all of them.
+    Attention is written out with a softmax (`manual`) or is `scaled_dot_product_attention` (`sdpa`); Adam is the
+    default of `torch.optim.Adam` (`adam`) or its one-kernel form (`fused`). The variants take turns, so that a slow
+    spell of the machine falls on all of them.
     """
     if importlib.util.find_spec("torch") is not None:
         return _measure(d, layers, heads, T, batch, vocab, steps)

@@ -2,8 +2,8 @@
 
 It needs PyTorch 2.13.0, which the project itself does not. Run it in an environment of its own::
 
-    python3 -m venv /tmp/torch && /tmp/torch/bin/pip install torch==2.13.0 numpy
-    /tmp/torch/bin/python tests/golden/make_gpt_torch.py
+    python3 -m venv torch-env && torch-env/bin/pip install torch==2.13.0 numpy
+    torch-env/bin/python tests/golden/make_gpt_torch.py
 
 The model, with `y = x @ W` and no bias anywhere::
 
