@@ -6,6 +6,7 @@ fields is centred on the wafer.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -13,7 +14,7 @@ import numpy.typing as npt
 
 from yieldkit.wafer.parts import Hole, ReticleSpec
 
-__all__ = ["hole_sites", "row_spans"]
+__all__ = ["clipped_area", "hole_sites", "row_spans"]
 
 _TOLERANCE = 1e-9
 """Relative slack for sites that touch the edge exactly, so that rounding does not decide."""
@@ -55,3 +56,15 @@ def hole_sites(holes: Sequence[Hole], spans: npt.NDArray[np.int32]) -> npt.NDArr
     out = np.array(sorted(found), dtype=np.int32).reshape(-1, 2)
     out.setflags(write=False)
     return out
+
+
+def clipped_area(width: float, height: float, radius: float) -> float:
+    """Area of a centred width x height rectangle inside a circle."""
+    half_w, half_h = min(width / 2, radius), min(height / 2, radius)
+    # Up to y = flat the rectangle's side is inside the circle; above it the arc bounds the quarter.
+    flat = min(math.sqrt(max(radius**2 - half_w**2, 0.0)), half_h)
+
+    def arc(y: float) -> float:
+        return 0.5 * (y * math.sqrt(max(radius**2 - y**2, 0.0)) + radius**2 * math.asin(min(y / radius, 1.0)))
+
+    return 4 * (half_w * flat + arc(half_h) - arc(flat))

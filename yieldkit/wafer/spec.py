@@ -15,7 +15,7 @@ from pydantic import Field, model_validator
 
 from yieldkit.errors import BadInput, BadSpec
 from yieldkit.files import fingerprint
-from yieldkit.wafer.geometry import hole_sites, row_spans
+from yieldkit.wafer.geometry import clipped_area, hole_sites, row_spans
 from yieldkit.wafer.parts import (
     AreaSpec,
     Hole,
@@ -236,6 +236,11 @@ class WaferSpec(Section):
     def array_mm(self) -> tuple[float, float]:
         """(width, height) of the rectangle of fields, clipped corners and holes included."""
         return self.reticle.cols * self.reticle.field_width_mm, self.reticle.rows * self.reticle.field_height_mm
+
+    @property
+    def silicon_mm2(self) -> float:
+        """Area of the rectangle of fields inside the wafer's edge; holes are not taken off."""
+        return clipped_area(*self.array_mm, self.diameter_mm / 2 - self.edge_exclusion_mm)
 
     def is_present(self, row: int, col: int) -> bool:
         """Whether there is a core site at (row, col): inside the wafer's edge and not in a hole."""
