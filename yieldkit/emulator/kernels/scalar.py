@@ -9,7 +9,7 @@ tests/emulator/test_kernels_scalar.py.
 """
 
 import numpy as np
-from llvmlite import ir
+from llvmlite import ir  # type: ignore[import-untyped]
 from numba import njit, types
 from numba.extending import intrinsic
 
