@@ -1,0 +1,41 @@
+"""A progress bar with the time left, for people at a terminal; nothing anywhere else."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable, Iterator
+from typing import TextIO
+
+from yieldkit.burnin.runner import Progress
+
+__all__ = ["show_progress"]
+
+
+def show_progress(steps: Iterable[Progress], *, stream: TextIO | None = None) -> Iterator[Progress]:
+    """Pass the steps of a run through, drawing a bar on `stream` (stderr) when it is a terminal."""
+    stream = stream or sys.stderr
+    if not stream.isatty():
+        yield from steps
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, TextColumn
+    from rich.progress import Progress as Bar
+
+    columns = (TextColumn("trials"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[note]}"))
+    with Bar(*columns, console=Console(file=stream), transient=True) as bar:
+        task = bar.add_task("trials", total=None, note="")
+        for step in steps:
+            bar.update(task, completed=step.done, total=step.limit, note=_note(step))
+            yield step
+
+
+def _note(step: Progress) -> str:
+    top = ", ".join(f"{label} {count}" for label, count in list(step.tally.by_label().items())[:3])
+    eta = "" if step.eta_s is None or step.finished else f"{_clock(step.eta_s)} left, {step.rate_per_s:.3g}/s  "
+    return eta + top
+
+
+def _clock(seconds: float) -> str:
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"

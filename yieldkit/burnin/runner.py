@@ -1,0 +1,260 @@
+"""The coordinator of a campaign: hands out chunks, commits what comes back, survives dead workers and signals."""
+
+from __future__ import annotations
+
+import shlex
+import time
+from collections.abc import Iterator, Mapping
+from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, Executor, Future, wait
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from yieldkit.burnin.executors import MakeExecutor, abandon, local_executor, worker_pool
+from yieldkit.burnin.schedule import Ledger
+from yieldkit.burnin.stopping import StopRequest
+from yieldkit.burnin.store import Store
+from yieldkit.burnin.tally import Tally
+from yieldkit.burnin.worker import ChunkResult, run_chunk
+from yieldkit.errors import BadInput, Interrupted, YieldkitError
+
+__all__ = ["Progress", "TrialFailure", "resume_command", "run_chunks"]
+
+Chunk = tuple[int, int]
+
+
+class TrialFailure(RuntimeError):
+    """A bug showed in a trial: the text is the worker's traceback."""
+
+
+@dataclass(frozen=True)
+class Progress:
+    """Where a campaign stands after a commit.
+
+    Attributes:
+        done: trials stored.
+        limit: trials to come to, as far as it is decided; at most the budget.
+        added: trials added by this run.
+        elapsed_s: seconds since this run began.
+        tally: outcomes so far.
+        finished: nothing is left to do.
+        reason: "budget" or "half_width" once that is decided.
+    """
+
+    done: int
+    limit: int
+    added: int
+    elapsed_s: float
+    tally: Tally = field(repr=False)
+    finished: bool
+    reason: str
+
+    @property
+    def rate_per_s(self) -> float:
+        """Trials a second of this run, 0 before the first commit."""
+        return self.added / self.elapsed_s if self.added and self.elapsed_s > 0 else 0.0
+
+    @property
+    def eta_s(self) -> float | None:
+        """Seconds left at this rate to `limit`, None while unknown."""
+        return max(self.limit - self.done, 0) / self.rate_per_s if self.rate_per_s else None
+
+
+def run_chunks(
+    store: Store,
+    ledger: Ledger,
+    *,
+    spec_text: str,
+    benches: Mapping[str, str],
+    folder: Path,
+    jobs: int,
+    make_executor: MakeExecutor | None = None,
+    stop: StopRequest | None = None,
+) -> Iterator[Progress]:
+    """Carry out what the ledger asks for; yields after every committed chunk.
+
+    Args:
+        store: open for writing.
+        ledger: the state of that store.
+        spec_text: the spec as JSON, its file paths absolute and readable by the workers.
+        benches: further kinds of bench.
+        folder: of the run, for messages.
+        jobs: workers.
+        make_executor: another way to make executors, see `MakeExecutor`.
+        stop: checked between commits.
+
+    Raises:
+        Interrupted: `stop` was requested and something is left to do; all that ran is committed.
+        BadInput: the bench refuses the spec.
+        YieldkitError: one chunk has killed a worker twice while it ran alone.
+        TrialFailure: a trial raised; chunks committed before are kept.
+    """
+    began, added = time.monotonic(), 0
+    crew = _Crew(make_executor or local_executor, make_executor or worker_pool, jobs, spec_text, benches, folder)
+
+    def commit(result: ChunkResult) -> Progress:
+        nonlocal added
+        if result.refusal:
+            raise BadInput(result.refusal)
+        if result.failure:
+            raise TrialFailure(f"{result.failure}\nrepeat it with: {_replay_command(folder, benches, result.start)}")
+        store.add_chunk(
+            result.start,
+            result.stop,
+            result.records,
+            task_fingerprint=result.task_fingerprint,
+            clean_observations=result.clean_observations,
+        )
+        ledger.add(result.records)
+        added += len(result.records)
+        decision = ledger.decision
+        return Progress(
+            done=ledger.tally.n,
+            limit=decision.limit,
+            added=added,
+            elapsed_s=time.monotonic() - began,
+            tally=ledger.tally,
+            finished=ledger.finished,
+            reason=decision.reason,
+        )
+
+    try:
+        while True:
+            while not stop and crew.wants_more and (chunk := ledger.take()) is not None:
+                crew.start(chunk)
+            if not crew.busy:
+                break
+            for result in crew.results():
+                yield commit(result)
+            # What a dead pool held is repeated one by one, so that one bad chunk takes no other with it.
+            while not stop and (suspect := crew.next_suspect()) is not None:
+                yield commit(crew.run_alone(suspect))
+            if stop:
+                crew.forget_suspects()
+    finally:
+        crew.close()
+    if stop and not ledger.finished:
+        command = resume_command(folder, jobs=jobs, benches=benches)
+        done, limit = ledger.tally.n, ledger.decision.limit
+        raise Interrupted(f"stopped by {stop.reason}; {done} of {limit} trials are kept; go on with: {command}")
+
+
+class _Crew:
+    """The executor and the chunks it holds."""
+
+    def __init__(
+        self,
+        make_executor: MakeExecutor,
+        make_pool: MakeExecutor,
+        jobs: int,
+        spec_text: str,
+        benches: Mapping[str, str],
+        folder: Path,
+    ) -> None:
+        self._make_executor = make_executor
+        self._make_pool = make_pool
+        self._jobs = jobs
+        self._spec_text = spec_text
+        self._benches = dict(benches)
+        self._folder = folder
+        self._executor: Executor | None = None
+        self._running: dict[Future[ChunkResult], Chunk] = {}
+        self._suspects: list[Chunk] = []
+
+    @property
+    def busy(self) -> bool:
+        """Some chunk is handed out."""
+        return bool(self._running or self._suspects)
+
+    @property
+    def wants_more(self) -> bool:
+        """One chunk waits behind those that run, so that no worker idles during a commit."""
+        return len(self._running) < (1 if self._jobs == 1 else self._jobs + 1) and not self._suspects
+
+    def start(self, chunk: Chunk) -> None:
+        """Hand out a chunk."""
+        if self._executor is None:
+            self._executor = self._make_executor(self._jobs)
+        try:
+            self._running[self._submit(self._executor, chunk)] = chunk
+        except BrokenExecutor:
+            self._suspects.append(chunk)
+
+    def results(self) -> Iterator[ChunkResult]:
+        """Wait for at least one chunk; what is done comes in the order of k, what a dead pool held becomes suspect."""
+        done, _ = wait(self._running, return_when=FIRST_COMPLETED)
+        finished, broken = self._collect(done)
+        if broken or self._suspects:
+            rest, _ = wait(self._running)
+            more, _ = self._collect(rest)
+            finished = finished + more
+            self._drop()
+        yield from sorted(finished, key=lambda result: result.start)
+
+    def next_suspect(self) -> Chunk | None:
+        """A chunk that was in a pool when it died, lowest first."""
+        return min(self._suspects, default=None)
+
+    def forget_suspects(self) -> None:
+        """Leave them to the next run."""
+        self._suspects.clear()
+
+    def run_alone(self, chunk: Chunk) -> ChunkResult:
+        """Carry out one suspect in a pool of its own, at most twice."""
+        for _ in range(2):
+            alone = self._make_pool(1)
+            try:
+                result = self._submit(alone, chunk).result()
+            except BrokenExecutor:
+                continue
+            else:
+                self._suspects.remove(chunk)
+                return result
+            finally:
+                abandon(alone)
+        start, stop = chunk
+        raise YieldkitError(
+            f"a worker died twice on trials {start} to {stop - 1} while they ran alone (out of memory, or a crash in "
+            f"compiled code); everything else is kept; look at one with: "
+            f"{_replay_command(self._folder, self._benches, start)}"
+        )
+
+    def close(self) -> None:
+        """Let go of the executor; what still runs is given up."""
+        if self._executor is not None and not self._running:
+            self._executor.shutdown(wait=True)
+            self._executor = None
+        self._drop()
+
+    def _submit(self, executor: Executor, chunk: Chunk) -> Future[ChunkResult]:
+        return executor.submit(run_chunk, self._spec_text, self._benches, *chunk)
+
+    def _collect(self, futures: set[Future[ChunkResult]]) -> tuple[list[ChunkResult], bool]:
+        finished: list[ChunkResult] = []
+        broken = False
+        for future in futures:
+            chunk = self._running.pop(future)
+            try:
+                finished.append(future.result())
+            except BrokenExecutor:
+                self._suspects.append(chunk)
+                broken = True
+        return finished, broken
+
+    def _drop(self) -> None:
+        if self._executor is not None:
+            abandon(self._executor)
+            self._executor = None
+
+
+def resume_command(folder: Path, *, jobs: int, benches: Mapping[str, str]) -> str:
+    """The command line that goes on with a run."""
+    options = f" --jobs {jobs}" + _bench_options(benches)
+    return f"yieldkit burnin resume {shlex.quote(str(folder))}{options}"
+
+
+def _replay_command(folder: Path, benches: Mapping[str, str], k: int) -> str:
+    return f"yieldkit burnin replay {shlex.quote(str(folder))} --trial {k}{_bench_options(benches)}"
+
+
+def _bench_options(benches: Mapping[str, str]) -> str:
+    return "".join(f" --bench {shlex.quote(f'{kind}={module}')}" for kind, module in sorted(benches.items()))

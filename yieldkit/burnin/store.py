@@ -1,0 +1,306 @@
+"""The store of a campaign: one SQLite file, one writer, one transaction a chunk; any moment is a safe one to die."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Final, Self
+from urllib.parse import quote
+
+from yieldkit.burnin.tally import Tally
+from yieldkit.burnin.trial import TrialRecord
+from yieldkit.errors import BadFile, BadInput
+from yieldkit.files import canonical_json
+
+__all__ = ["FORMAT", "STORE_NAME", "Store"]
+
+STORE_NAME: Final = "campaign.sqlite"
+FORMAT: Final = 1
+_APPLICATION_ID: Final = 0x796B6231  # "ykb1"
+_BUSY_SECONDS: Final = 30.0
+_NOSPACE: Final = "make room or choose another folder, then run the same command again: nothing committed is lost"
+
+_SCHEMA: Final = (
+    "CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID",
+    "CREATE TABLE chunks (start INTEGER PRIMARY KEY, stop INTEGER NOT NULL)",
+    """CREATE TABLE trials (
+        k INTEGER PRIMARY KEY,
+        kind TEXT NOT NULL,
+        label TEXT NOT NULL,
+        truth TEXT NOT NULL,
+        observations TEXT NOT NULL,
+        metrics TEXT NOT NULL
+    )""",
+    # Covers every count, so that `status` of a long campaign does not read the observations.
+    "CREATE INDEX outcomes ON trials (kind, label)",
+)
+
+
+class Store:
+    """An open store; use `reader` or `writer`, and as a context manager.
+
+    Tables: `meta` (format, identity, spec, fingerprints, versions as JSON), `chunks` (ranges of k that are complete)
+    and `trials` (one row a trial: injected truth, observations, metrics and the referee's label in columns of their
+    own).
+    """
+
+    def __init__(self, path: Path, connection: sqlite3.Connection) -> None:
+        self.path = path
+        self._connection = connection
+
+    @classmethod
+    def reader(cls, path: Path) -> Self:
+        """Open for reading, also while a campaign writes.
+
+        Raises:
+            BadFile: there is no store, or it is something else, damaged or of a newer format.
+        """
+        if not path.is_file():
+            raise BadFile(path, "there is no campaign here", cure="start one: yieldkit burnin run SPEC.toml --out DIR")
+        store = cls(path, _connect(path, "mode=ro"))
+        try:
+            store._check_format()
+        except BaseException:
+            store.close()
+            raise
+        return store
+
+    @classmethod
+    def writer(cls, path: Path, *, meta: Mapping[str, Any], vfs: str = "") -> Self:
+        """Open for writing, and create what is missing with `meta` (nothing is written to a store that exists).
+
+        Args:
+            path: the file.
+            meta: JSON values by name, kept with a new store.
+            vfs: name of an SQLite file system layer, for storage that needs one.
+
+        Raises:
+            BadFile: the place cannot be written, or holds something else than a store.
+        """
+        store = cls(path, _connect(path, "mode=rwc" + (f"&vfs={vfs}" if vfs else "")))
+        try:
+            with store._errors():
+                store._choose_journal()
+                if store._is_empty():
+                    store._create(meta)
+            store._check_format()
+        except BaseException:
+            store.close()
+            raise
+        return store
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close; what is committed is on its way to the disk."""
+        self._connection.close()
+
+    def finish(self) -> None:
+        """Fold the write-ahead log into the file: a finished campaign is one file, readable on read-only media.
+
+        Another reader may hold the log open; it then stays, which harms nothing.
+        """
+        try:
+            self._connection.execute("PRAGMA busy_timeout=0")
+            self._connection.execute("PRAGMA journal_mode=DELETE").fetchone()
+        except sqlite3.OperationalError:
+            return
+
+    @property
+    def journal_mode(self) -> str:
+        """The journal: "wal" where the file system allows it, "truncate" elsewhere, "delete" once finished."""
+        return str(self._connection.execute("PRAGMA journal_mode").fetchone()[0]).lower()
+
+    def meta(self, key: str) -> Any:
+        """A value kept beside the trials, or None."""
+        with self._errors():
+            row = self._connection.execute("SELECT value FROM meta WHERE key = ?", (key,)).fetchone()
+        return None if row is None else json.loads(row[0])
+
+    def set_meta(self, key: str, value: Any) -> None:
+        """Keep a value; does not touch the file when it is there already."""
+        if self.meta(key) != value:
+            with self._transaction() as connection:
+                _put_meta(connection, key, value)
+
+    def add_chunk(
+        self,
+        start: int,
+        stop: int,
+        records: Sequence[TrialRecord],
+        *,
+        task_fingerprint: str,
+        clean_observations: Sequence[Mapping[str, Any]] = (),
+    ) -> None:
+        """Keep trials start..stop-1 in one transaction; what the bench says of clean runs is kept with the first.
+
+        Raises:
+            BadInput: another version of the program, the wafer or the bench has made the trials stored so far.
+            BadFile: the disk is full or the file cannot be written.
+        """
+        if [record.k for record in records] != list(range(start, stop)):
+            raise ValueError(f"chunk {start}..{stop} does not hold its own trials")
+        rows = []
+        for record in records:
+            plain = record.to_dict()
+            columns = (canonical_json(plain[name]) for name in ("truth", "observations", "metrics"))
+            rows.append((record.k, record.kind, record.label, *columns))
+        with self._transaction() as connection:
+            stored = connection.execute("SELECT value FROM meta WHERE key = 'task_fingerprint'").fetchone()
+            if stored is None:
+                _put_meta(connection, "task_fingerprint", task_fingerprint)
+                _put_meta(connection, "clean_observations", list(clean_observations))
+            elif json.loads(stored[0]) != task_fingerprint:
+                raise BadInput(
+                    f"{self.path}: the spec is the same, but the bench now builds another task than the one whose "
+                    f"trials are stored ({json.loads(stored[0])}, now {task_fingerprint})",
+                    cure="likely cause: another version of yieldkit or of its data; run into another folder",
+                )
+            connection.execute("INSERT INTO chunks VALUES (?, ?)", (start, stop))
+            connection.executemany("INSERT INTO trials VALUES (?, ?, ?, ?, ?, ?)", rows)
+
+    def covered(self) -> list[tuple[int, int]]:
+        """Ranges of k that are stored: sorted, disjoint, neighbours joined."""
+        ranges: list[tuple[int, int]] = []
+        with self._errors():
+            for start, stop in self._connection.execute("SELECT start, stop FROM chunks ORDER BY start"):
+                if ranges and ranges[-1][1] == start:
+                    ranges[-1] = (ranges[-1][0], stop)
+                else:
+                    ranges.append((start, stop))
+        return ranges
+
+    def rounds(self, size: int, *, below: int) -> dict[int, Tally]:
+        """Tallies of trials k < below by number of round, k // size."""
+        found: dict[int, dict[tuple[str, str], int]] = {}
+        query = "SELECT k / ?, kind, label, COUNT(*) FROM trials WHERE k < ? GROUP BY 1, 2, 3"
+        with self._errors():
+            for number, kind, label, count in self._connection.execute(query, (size, below)):
+                found.setdefault(number, {})[kind, label] = count
+        return {number: Tally(counts) for number, counts in found.items()}
+
+    def tally(self) -> Tally:
+        """Counts of everything stored."""
+        query = "SELECT kind, label, COUNT(*) FROM trials GROUP BY 1, 2"
+        with self._errors():
+            return Tally({(kind, label): count for kind, label, count in self._connection.execute(query)})
+
+    def records(self) -> Iterator[TrialRecord]:
+        """All trials in the order of k."""
+        query = "SELECT k, label, truth, observations, metrics FROM trials ORDER BY k"
+        with self._errors():
+            for row in self._connection.execute(query):
+                yield _record(row)
+
+    def record(self, k: int) -> TrialRecord | None:
+        """Trial `k`, or None when it is not stored."""
+        query = "SELECT k, label, truth, observations, metrics FROM trials WHERE k = ?"
+        with self._errors():
+            row = self._connection.execute(query, (k,)).fetchone()
+        return None if row is None else _record(row)
+
+    def _choose_journal(self) -> None:
+        mode = ""
+        try:
+            mode = str(self._connection.execute("PRAGMA journal_mode=WAL").fetchone()[0]).lower()
+        except sqlite3.OperationalError as error:
+            # A file system without shared memory refuses; a full or read-only one fails again below.
+            if "locking" not in str(error):
+                raise
+        if mode == "wal":
+            # Safe against any death of a process; the last commits may be lost with the power, never the file.
+            self._connection.execute("PRAGMA synchronous=NORMAL")
+        else:
+            self._connection.execute("PRAGMA journal_mode=TRUNCATE").fetchone()
+            self._connection.execute("PRAGMA synchronous=FULL")
+
+    def _is_empty(self) -> bool:
+        return not self._connection.execute("SELECT COUNT(*) FROM sqlite_master").fetchone()[0]
+
+    def _create(self, meta: Mapping[str, Any]) -> None:
+        with self._transaction() as connection:
+            connection.execute(f"PRAGMA application_id={_APPLICATION_ID}")
+            for statement in _SCHEMA:
+                connection.execute(statement)
+            for key, value in {"format": FORMAT, **meta}.items():
+                _put_meta(connection, key, value)
+
+    def _check_format(self) -> None:
+        with self._errors():
+            mark = self._connection.execute("PRAGMA application_id").fetchone()[0]
+            tables = self._connection.execute("SELECT COUNT(*) FROM sqlite_master WHERE name = 'meta'").fetchone()[0]
+        if mark == 0 and not tables and self._is_empty():
+            raise BadFile(self.path, "the campaign has not stored anything yet")
+        if mark != _APPLICATION_ID or not tables:
+            raise BadFile(self.path, "is an SQLite file, but not a campaign")
+        if (written := self.meta("format")) != FORMAT:
+            raise BadFile(self.path, f"has format {written}, this version reads {FORMAT}", cure="use a newer yieldkit")
+
+    @contextmanager
+    def _transaction(self) -> Iterator[sqlite3.Connection]:
+        with self._errors():
+            self._connection.execute("BEGIN IMMEDIATE")
+            try:
+                yield self._connection
+                self._connection.execute("COMMIT")
+            except BaseException:
+                if self._connection.in_transaction:
+                    self._connection.execute("ROLLBACK")
+                raise
+
+    @contextmanager
+    def _errors(self) -> Iterator[None]:
+        """Turn trouble with the file into one clear error; a broken statement of ours stays a bug."""
+        try:
+            yield
+        except sqlite3.ProgrammingError:
+            raise
+        except sqlite3.DatabaseError as error:
+            raise _bad_file(self.path, error) from error
+        except json.JSONDecodeError as error:
+            raise BadFile(self.path, f"is damaged: {error}") from error
+
+
+def _connect(path: Path, query: str) -> sqlite3.Connection:
+    try:
+        uri = f"file:{quote(str(path.absolute()))}?{query}"
+        return sqlite3.connect(uri, uri=True, timeout=_BUSY_SECONDS, isolation_level=None)
+    except sqlite3.OperationalError as error:
+        raise _bad_file(path, error) from error
+
+
+def _bad_file(path: Path, error: sqlite3.DatabaseError) -> BadFile:
+    name = getattr(error, "sqlite_errorname", "")
+    if name == "SQLITE_FULL":
+        return BadFile(path, "the disk is full", cure=_NOSPACE)
+    if name.startswith("SQLITE_IOERR"):
+        return BadFile(path, f"cannot be read or written ({error}, {name})", cure=_NOSPACE)
+    if name.startswith(("SQLITE_READONLY", "SQLITE_CANTOPEN", "SQLITE_PERM")):
+        return BadFile(path, "the folder cannot be written" if "READONLY" in name else f"cannot be opened: {error}")
+    if name.startswith(("SQLITE_NOTADB", "SQLITE_CORRUPT")):
+        return BadFile(path, f"is not a campaign or is damaged: {error}")
+    return BadFile(path, f"cannot be used: {error}")
+
+
+def _put_meta(connection: sqlite3.Connection, key: str, value: Any) -> None:
+    connection.execute("INSERT OR REPLACE INTO meta VALUES (?, ?)", (key, canonical_json(value)))
+
+
+def _record(row: Sequence[Any]) -> TrialRecord:
+    k, label, truth, observations, metrics = row
+    return TrialRecord.from_dict(
+        {
+            "k": k,
+            "label": label,
+            "truth": json.loads(truth),
+            "observations": json.loads(observations),
+            "metrics": json.loads(metrics),
+        }
+    )

@@ -1,0 +1,73 @@
+"""Intervals for a proportion: how far a rate from a finite number of trials can be trusted."""
+
+from __future__ import annotations
+
+from statistics import NormalDist
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from yieldkit.errors import BadInput
+
+__all__ = ["clopper_pearson_interval", "wilson_interval"]
+
+Interval = tuple[NDArray[np.float64], NDArray[np.float64]]
+
+
+def wilson_interval(successes: ArrayLike, trials: ArrayLike, *, confidence: float = 0.95) -> Interval:
+    """Two-sided Wilson score interval (Wilson, JASA 22, 1927): mean coverage near the nominal one.
+
+    Args:
+        successes: counts, array[...] of whole numbers.
+        trials: numbers of trials, broadcast against `successes`; where it is 0 the interval is (0, 1).
+        confidence: nominal coverage, between 0 and 1.
+
+    Returns:
+        (low, high), each array[...] of the broadcast shape; low is exactly 0 at no success, high exactly 1 at no
+        failure.
+
+    Raises:
+        BadInput: a count is negative, not whole or above its number of trials, or the confidence is out of range.
+    """
+    x, n = _counts(successes, trials)
+    z = NormalDist().inv_cdf(0.5 + _confidence(confidence) / 2.0)
+    safe = np.maximum(n, 1.0)
+    p = x / safe
+    centre = (p + z * z / (2.0 * safe)) / (1.0 + z * z / safe)
+    half = z / (1.0 + z * z / safe) * np.sqrt(p * (1.0 - p) / safe + z * z / (4.0 * safe * safe))
+    low = np.where(x == 0, 0.0, np.clip(centre - half, 0.0, 1.0))
+    high = np.where(x == n, 1.0, np.clip(centre + half, 0.0, 1.0))
+    return low, high
+
+
+def clopper_pearson_interval(successes: ArrayLike, trials: ArrayLike, *, confidence: float = 0.95) -> Interval:
+    """Two-sided Clopper-Pearson interval (Biometrika 26, 1934): coverage never below the nominal one.
+
+    Args, returns and errors as in `wilson_interval`.
+    """
+    from scipy.special import betaincinv
+
+    x, n = _counts(successes, trials)
+    tail = (1.0 - _confidence(confidence)) / 2.0
+    # The quantiles of Beta(x, n - x + 1) and Beta(x + 1, n - x); the ends need no quantile and have no valid shape.
+    low = np.where(x == 0, 0.0, betaincinv(np.maximum(x, 1.0), np.maximum(n - x + 1.0, 1.0), tail))
+    high = np.where(x == n, 1.0, betaincinv(x + 1.0, np.maximum(n - x, 1.0), 1.0 - tail))
+    return np.asarray(low, dtype=np.float64), np.asarray(high, dtype=np.float64)
+
+
+def _counts(successes: ArrayLike, trials: ArrayLike) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    try:
+        x, n = np.broadcast_arrays(np.asarray(successes, dtype=np.float64), np.asarray(trials, dtype=np.float64))
+    except (TypeError, ValueError) as error:
+        raise BadInput(f"successes and trials must be counts of matching shapes: {error}") from error
+    wrong = ~((x >= 0) & (x <= n) & (x == np.floor(x)) & (n == np.floor(n)) & np.isfinite(n))
+    if wrong.any():
+        first = (float(x[wrong][0]), float(n[wrong][0]))
+        raise BadInput("successes must be whole numbers between 0 and trials", value=first)
+    return x, n
+
+
+def _confidence(confidence: float) -> float:
+    if not 0.0 < confidence < 1.0:
+        raise BadInput("confidence must lie between 0 and 1", value=confidence, cure="pass e.g. confidence=0.95")
+    return float(confidence)
