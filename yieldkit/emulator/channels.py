@@ -1,0 +1,201 @@
+"""Which colour carries what, and the route words that follow for a core at logical (row, column) of a rectangle.
+
+Every channel is static but for the switched ones, whose router takes its own block first and then passes (gather,
+all-gather) or takes its block and then passes on (scatter). A chain needs two colours by parity, because a colour has
+one receiving port per position::
+
+    chain east      c=0 ──P0──► c=1 ──P1──► c=2 ──P0──► ...        (each core adds its partial)
+    scatter west    c=0 ◄─────── c=1 ◄─────── ... ◄─────── last     (nearest core first)
+    all-gather      own block first, then pass what comes from the west (east); mirrored on a second colour
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Final
+
+from yieldkit.emulator.isa import route_word
+from yieldkit.quantities import EAST, NORTH, RAMP, SOUTH, WEST
+
+__all__ = ["CHANNELS", "COLOUR_OF", "routes_of"]
+
+Routes = dict[int, list[int]]
+
+COLOUR_OF: Final = {
+    "column_multicast": 0,
+    "chain_east": 1,  # and 2
+    "scatter_west": 3,
+    "row_multicast_west": 4,
+    "chain_south": 5,  # and 6
+    "column_multicast_north": 7,
+    "all_gather_east": 8,
+    "all_gather_west": 9,
+    "stream_scatter": 10,
+    "stream_multicast_row": 11,
+    "gather_out": 12,
+    "diagonal_west": 13,
+    "diagonal_column": 14,
+    "shift_west": 15,  # and 16
+    "shift_north": 17,  # and 18
+    "edge_out_east": 19,
+    "edge_out_south": 20,
+}
+
+
+def _column_multicast(r: int, c: int, rows: int, cols: int) -> Routes:
+    tx = [RAMP] if r == rows - 1 else [RAMP, SOUTH]
+    return {COLOUR_OF["column_multicast"]: [route_word(NORTH, tx)]}
+
+
+def _chain_east(r: int, c: int, rows: int, cols: int) -> Routes:
+    first = COLOUR_OF["chain_east"]
+    routes: Routes = {}
+    if c > 0:
+        routes[first + (c - 1) % 2] = [route_word(WEST, [RAMP])]
+    if c < cols - 1:
+        routes[first + c % 2] = [route_word(RAMP, [EAST])]
+    return routes
+
+
+def _scatter_west(r: int, c: int, rows: int, cols: int) -> Routes:
+    colour = COLOUR_OF["scatter_west"]
+    if cols == 1:
+        return {}
+    if c == cols - 1:
+        return {colour: [route_word(RAMP, [WEST])]}
+    take = route_word(EAST, [RAMP], last=c == 0)
+    return {colour: [take] if c == 0 else [take, route_word(EAST, [WEST])]}
+
+
+def _row_multicast_west(r: int, c: int, rows: int, cols: int) -> Routes:
+    colour = COLOUR_OF["row_multicast_west"]
+    if cols == 1:
+        return {}
+    if c == cols - 1:
+        return {colour: [route_word(RAMP, [WEST])]}
+    return {colour: [route_word(EAST, [RAMP] if c == 0 else [RAMP, WEST])]}
+
+
+def _chain_south(r: int, c: int, rows: int, cols: int) -> Routes:
+    first = COLOUR_OF["chain_south"]
+    routes: Routes = {}
+    if r > 0:
+        routes[first + (r - 1) % 2] = [route_word(NORTH, [RAMP])]
+    if r < rows - 1:
+        routes[first + r % 2] = [route_word(RAMP, [SOUTH])]
+    return routes
+
+
+def _column_multicast_north(r: int, c: int, rows: int, cols: int) -> Routes:
+    colour = COLOUR_OF["column_multicast_north"]
+    if rows == 1:
+        return {}
+    if r == rows - 1:
+        return {colour: [route_word(RAMP, [NORTH])]}
+    return {colour: [route_word(SOUTH, [RAMP] if r == 0 else [RAMP, NORTH])]}
+
+
+def _all_gather(r: int, c: int, rows: int, cols: int) -> Routes:
+    if cols == 1:
+        return {}
+    east, west = COLOUR_OF["all_gather_east"], COLOUR_OF["all_gather_west"]
+    routes: Routes = {}
+    if c == 0:
+        routes[east] = [route_word(RAMP, [EAST])]
+        routes[west] = [route_word(EAST, [RAMP])]
+    elif c == cols - 1:
+        routes[east] = [route_word(WEST, [RAMP])]
+        routes[west] = [route_word(RAMP, [WEST])]
+    else:
+        routes[east] = [route_word(RAMP, [EAST], last=False), route_word(WEST, [RAMP, EAST])]
+        routes[west] = [route_word(RAMP, [WEST], last=False), route_word(EAST, [RAMP, WEST])]
+    return routes
+
+
+def _stream_scatter(r: int, c: int, rows: int, cols: int) -> Routes:
+    take = route_word(WEST, [RAMP], last=c == cols - 1)
+    words = [take] if c == cols - 1 else [take, route_word(WEST, [EAST])]
+    return {COLOUR_OF["stream_scatter"]: words}
+
+
+def _stream_multicast_row(r: int, c: int, rows: int, cols: int) -> Routes:
+    tx = [RAMP] if c == cols - 1 else [RAMP, EAST]
+    return {COLOUR_OF["stream_multicast_row"]: [route_word(WEST, tx)]}
+
+
+def _gather_out(r: int, c: int, rows: int, cols: int) -> Routes:
+    own = route_word(RAMP, [EAST], last=c == 0)
+    return {COLOUR_OF["gather_out"]: [own] if c == 0 else [own, route_word(WEST, [EAST])]}
+
+
+def _diagonal(r: int, c: int, rows: int, cols: int) -> Routes:
+    west, column = COLOUR_OF["diagonal_west"], COLOUR_OF["diagonal_column"]
+    routes: Routes = {}
+    if r < cols - 1:
+        if c == cols - 1:
+            routes[west] = [route_word(RAMP, [WEST])]
+        elif c > r:
+            routes[west] = [route_word(EAST, [WEST])]
+        elif c == r:
+            routes[west] = [route_word(EAST, [RAMP])]
+    if rows > 1:
+        if r == c:
+            tx = [port for port, there in ((NORTH, r > 0), (SOUTH, r < rows - 1)) if there]
+            routes[column] = [route_word(RAMP, tx)]
+        elif r < c:
+            routes[column] = [route_word(SOUTH, [RAMP] if r == 0 else [RAMP, NORTH])]
+        else:
+            routes[column] = [route_word(NORTH, [RAMP] if r == rows - 1 else [RAMP, SOUTH])]
+    return routes
+
+
+def _shift_west(r: int, c: int, rows: int, cols: int) -> Routes:
+    first = COLOUR_OF["shift_west"]
+    routes: Routes = {}
+    if c < cols - 1:
+        routes[first + (c + 1) % 2] = [route_word(EAST, [RAMP])]
+    if c > 0:
+        routes[first + c % 2] = [route_word(RAMP, [WEST])]
+    return routes
+
+
+def _shift_north(r: int, c: int, rows: int, cols: int) -> Routes:
+    first = COLOUR_OF["shift_north"]
+    routes: Routes = {}
+    if r < rows - 1:
+        routes[first + (r + 1) % 2] = [route_word(SOUTH, [RAMP])]
+    if r > 0:
+        routes[first + r % 2] = [route_word(RAMP, [NORTH])]
+    return routes
+
+
+def _edge_out_east(r: int, c: int, rows: int, cols: int) -> Routes:
+    return {COLOUR_OF["edge_out_east"]: [route_word(RAMP, [EAST])]} if c == cols - 1 else {}
+
+
+def _edge_out_south(r: int, c: int, rows: int, cols: int) -> Routes:
+    return {COLOUR_OF["edge_out_south"]: [route_word(RAMP, [SOUTH])]} if r == rows - 1 else {}
+
+
+CHANNELS: Final[dict[str, Callable[[int, int, int, int], Routes]]] = {
+    "column_multicast": _column_multicast,
+    "chain_east": _chain_east,
+    "scatter_west": _scatter_west,
+    "row_multicast_west": _row_multicast_west,
+    "chain_south": _chain_south,
+    "column_multicast_north": _column_multicast_north,
+    "all_gather": _all_gather,
+    "stream_scatter": _stream_scatter,
+    "stream_multicast_row": _stream_multicast_row,
+    "gather_out": _gather_out,
+    "diagonal": _diagonal,
+    "shift_west": _shift_west,
+    "shift_north": _shift_north,
+    "edge_out_east": _edge_out_east,
+    "edge_out_south": _edge_out_south,
+}
+
+
+def routes_of(channel: str, r: int, c: int, rows: int, cols: int) -> Routes:
+    """Route words by colour, in order of position, that `channel` needs at the core (r, c) of a rows x cols rectangle."""
+    return CHANNELS[channel](r, c, rows, cols)

@@ -1,0 +1,362 @@
+"""The reference machine: loads a lowered launch into cores, runs it word by word, and reads it out.
+
+It holds SRAM, queues and registers of every core of the rectangle, so it is for small fabrics; the tensor executor
+hands it the launches it does not follow itself.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from yieldkit.emulator.formats import decode_words, encode_words
+from yieldkit.emulator.hooks import LaunchHooks
+from yieldkit.emulator.host_words import EdgeList, expected_lists, inputs_of, join_outputs, outputs_of, words_in
+from yieldkit.emulator.isa import COLOURS, HEADER_WORDS, POSITIONS
+from yieldkit.emulator.kernels import machine as kernel
+from yieldkit.emulator.lowering import Lowered, LoweredLaunch
+from yieldkit.emulator.scan import LogicalScan, scan_machine
+from yieldkit.workloads.program import Gemm, Gemv
+
+__all__ = ["LaunchResult", "Machine"]
+
+F32 = npt.NDArray[np.float32]
+
+RUNAWAY_FACTOR = 8
+"""A core is stopped after this many times the elements its tasks hold: an endless loop, not a slow one."""
+
+
+@dataclass(frozen=True)
+class LaunchResult:
+    """How a launch ended.
+
+    Attributes:
+        completed: every core ended its chain and MemoryX got every word it waits for.
+        outputs: arrays by stream, for the streams that came in full.
+        taps: finished fp32 sums by phase name; a launch that went astray gives its raw words under "".
+        missing: (stream, words) that MemoryX still waits for.
+        scan: what a scan of the cores shows; None for a launch that nobody had a reason to scan.
+    """
+
+    completed: bool
+    outputs: Mapping[str, F32]
+    taps: Mapping[str, F32]
+    missing: tuple[tuple[str, int], ...] = ()
+    scan: LogicalScan | None = None
+
+
+class Machine:
+    """Cores of one rectangle, from the first launch to the last.
+
+    Args:
+        lowered: the program.
+        queue_depth: words a queue holds.
+        order: order in which cores are visited (a permutation), for showing that it does not matter.
+        burst: elements a core runs at a visit.
+    """
+
+    def __init__(
+        self,
+        lowered: Lowered,
+        *,
+        queue_depth: int = 4,
+        order: npt.NDArray[np.int64] | None = None,
+        burst: int = 4096,
+    ) -> None:
+        program = lowered.program
+        self.lowered = lowered
+        self.rows, self.cols = program.rows, program.cols
+        n = self.rows * self.cols
+        self.n = n
+        self.order = np.arange(n, dtype=np.int64) if order is None else order.astype(np.int64)
+        self.burst = burst
+        self.loaded = ""
+        self.surplus: dict[tuple[int, int, int], npt.NDArray[np.uint32]] = {}
+        self.state = kernel.State(
+            sram=np.zeros((n, lowered.sram_words), np.uint32),
+            route=np.zeros((n, COLOURS, POSITIONS), np.uint32),
+            position=np.zeros((n, COLOURS), np.uint8),
+            queue=np.zeros((n, COLOURS, 6, queue_depth), np.uint32),
+            kind=np.zeros((n, COLOURS, 6, queue_depth), np.uint8),
+            head=np.zeros((n, COLOURS, 6), np.int32),
+            length=np.zeros((n, COLOURS, 6), np.int32),
+            status=np.zeros(n, np.int32),
+            task=np.zeros(n, np.int32),
+            executed=np.zeros(n, np.int32),
+            wait=np.zeros(n, np.int32),
+            wait_colour=np.zeros(n, np.int32),
+            register=np.zeros((n, 3, 4), np.uint32),
+            task_register=np.zeros((n, 2), np.uint32),
+            index=np.zeros((n, 3, 3), np.int64),
+            stage=np.zeros(n, np.int32),
+            control=np.zeros(n, np.int32),
+            value=np.zeros((n, 2), np.float32),
+            element=np.zeros(n, np.int64),
+            elements=np.zeros(n, np.int64),
+            sent=np.zeros((n, COLOURS, 5), np.int64),
+            received=np.zeros((n, COLOURS, 4), np.int64),
+            sunk=np.zeros((n, COLOURS), np.int64),
+            events=np.zeros((n, 2), np.int64),
+        )
+        self.neighbour = _neighbours(self.rows, self.cols)
+
+    def write(self, tensor: str, array: F32) -> None:
+        """Put a tensor, `[rows|1, cols|1, *dims]`, into the SRAM of the cores."""
+        spec = self.lowered.tensors[tensor]
+        base = self.lowered.address[tensor]
+        words = encode_words(array, spec.dtype).reshape(array.shape[0], array.shape[1], spec.size)
+        sram = self.state.sram.reshape(self.rows, self.cols, -1)
+        sram[:, :, base : base + spec.size] = words
+
+    def read(self, tensor: str) -> F32:
+        """A tensor as the cores hold it, `[rows, cols, *dims]`."""
+        spec = self.lowered.tensors[tensor]
+        base = self.lowered.address[tensor]
+        words = self.state.sram.reshape(self.rows, self.cols, -1)[:, :, base : base + spec.size]
+        return decode_words(words, spec.dtype).reshape(self.rows, self.cols, *spec.dims)
+
+    def load(self, low: LoweredLaunch) -> None:
+        """Load a launch: tables and routes unless they are resident; clear what holds nothing live; reset counters."""
+        state = self.state
+        lookup = low.role_of.reshape(-1)
+        keep = np.zeros(self.lowered.sram_words, np.bool_)
+        keep[:HEADER_WORDS] = True
+        keep[low.table_base :] = True
+        for name in low.alive_at_start:
+            base = self.lowered.address[name]
+            keep[base : base + self.lowered.tensors[name].size] = True
+        state.sram[:, ~keep] = 0
+        if self.loaded != low.tables_id:
+            for number, role in enumerate(low.roles):
+                mine = lookup == number
+                image = np.zeros(self.lowered.sram_words - low.table_base, np.uint32)
+                image[: len(role.tables)] = role.tables
+                state.sram[mine, low.table_base :] = image
+                state.sram[mine, :HEADER_WORDS] = role.header
+                state.route[mine] = role.routes
+            state.position[:] = 0
+            self.loaded = low.tables_id
+        for counter in (state.sent, state.received, state.sunk, state.events, state.elements, state.executed):
+            counter[:] = 0
+        state.task[:] = (state.sram[:, 0] & 0xFFF).astype(np.int32)
+        state.status[:] = np.where(state.sram[:, 0] >> 31, kernel.READY, kernel.UNUSED)
+        state.wait[:] = kernel.NOTHING
+        state.register[:] = 0
+        state.task_register[:] = 0
+
+    def launch(self, low: LoweredLaunch, streams: Mapping[str, F32], hooks: LaunchHooks | None = None) -> LaunchResult:
+        """Run one launch until nothing moves.
+
+        Args:
+            low: the launch; loaded first.
+            streams: input arrays by stream name.
+            hooks: faults that strike during it.
+        """
+        self.load(low)
+        program = self.lowered.program
+        lists: list[EdgeList] = []
+        for phase in inputs_of(low.launch):
+            lists += words_in(program, phase, streams[phase.stream])
+        host, keys, expected = self._host(low, lists)
+        triggers = self._triggers(low, hooks or LaunchHooks())
+        taps = self._taps(low)
+        budget = RUNAWAY_FACTOR * _clean_elements(low)[low.role_of.reshape(-1)] + 1000
+        kernel.run(self.state, host, triggers, taps, self.neighbour, budget, self.order, self.burst)
+        outputs, missing = self._collect(low, host, keys, expected)
+        finished = (self.state.status == kernel.DONE) | (self.state.status == kernel.UNUSED)
+        undrained = bool((host.in_next < host.in_end).any())
+        completed = bool(finished.all()) and not missing and not undrained
+        strange = not completed or bool(hooks) or not self.is_golden(low)
+        scan = scan_machine(self.state, self.neighbour, low, undrained=undrained) if strange else None
+        return LaunchResult(completed, outputs, self._tapped(low, taps), tuple(missing), scan)
+
+    def is_golden(self, following: LoweredLaunch | None) -> bool:
+        """Whether nothing of the control state outlives the launch: queues and MemoryX's lists are empty, and tables,
+        routes and switches are as loaded, or are loaded anew for the `following` launch."""
+        if self.state.length.any() or self.surplus:
+            return False
+        if following is None or following.tables_id != self.loaded:
+            return True
+        lookup = following.role_of.reshape(-1)
+        tables = self.state.sram[:, following.table_base :]
+        for number, role in enumerate(following.roles):
+            mine = lookup == number
+            size = len(role.tables)
+            if (tables[mine, :size] != role.tables).any() or tables[mine, size:].any():
+                return False
+            if (self.state.sram[mine, :HEADER_WORDS] != role.header).any():
+                return False
+            if (self.state.route[mine] != role.routes).any():
+                return False
+        return not self.state.position.any()
+
+    def _host(
+        self, low: LoweredLaunch, lists: list[EdgeList]
+    ) -> tuple[kernel.Host, dict[tuple[int, int, int], int], dict[tuple[int, int, int], int]]:
+        grouped: dict[tuple[int, int, int], list[EdgeList]] = {}
+        for item in lists:
+            grouped.setdefault((item.r * self.cols + item.c, item.port, item.colour), []).append(item)
+        words = [np.concatenate([item.words for item in group]) for group in grouped.values()]
+        kinds = [np.concatenate([item.kinds for item in group]) for group in grouped.values()]
+        ends = np.cumsum([len(w) for w in words], dtype=np.int64)
+        starts = ends - np.array([len(w) for w in words], np.int64)
+        expected: dict[tuple[int, int, int], int] = {}
+        for phase in outputs_of(low.launch):
+            for r, c, port, colour, count in expected_lists(self.lowered.program, phase):
+                key = (r * self.cols + c, port, colour)
+                expected[key] = expected.get(key, 0) + count
+        keys = {key: line for line, key in enumerate([*expected, *(k for k in self.surplus if k not in expected)])}
+        out_of = np.full((self.n, 4, COLOURS), -1, np.int32)
+        capacity = 2 * max(expected.values(), default=0) + 1024
+        out_count = np.zeros(len(keys), np.int64)
+        out_word = np.zeros((len(keys), capacity), np.uint32)
+        for key, line in keys.items():
+            out_of[key] = line
+            left = self.surplus.get(key)
+            if left is not None:
+                out_word[line, : len(left)] = left
+                out_count[line] = len(left)
+        self.surplus = {}
+        host = kernel.Host(
+            in_core=np.array([key[0] for key in grouped], np.int64),
+            in_port=np.array([key[1] for key in grouped], np.int64),
+            in_colour=np.array([key[2] for key in grouped], np.int64),
+            in_next=starts,
+            in_end=ends,
+            in_word=np.concatenate(words) if words else np.zeros(0, np.uint32),
+            in_kind=np.concatenate(kinds) if kinds else np.zeros(0, np.uint8),
+            out_of=out_of,
+            out_count=out_count,
+            out_word=out_word,
+        )
+        return host, keys, expected
+
+    def _collect(
+        self,
+        low: LoweredLaunch,
+        host: kernel.Host,
+        keys: Mapping[tuple[int, int, int], int],
+        expected: Mapping[tuple[int, int, int], int],
+    ) -> tuple[dict[str, F32], list[tuple[str, int]]]:
+        taken = dict.fromkeys(keys, 0)
+        outputs: dict[str, F32] = {}
+        missing: list[tuple[str, int]] = []
+        for phase in outputs_of(low.launch):
+            lists, lack = [], 0
+            for r, c, port, colour, count in expected_lists(self.lowered.program, phase):
+                key = (r * self.cols + c, port, colour)
+                line, start = keys[key], taken[key]
+                there = max(0, min(count, int(host.out_count[line]) - start))
+                lack += count - there
+                lists.append(host.out_word[line, start : start + there])
+                taken[key] = start + there
+            if lack:
+                missing.append((phase.stream, lack))
+            else:
+                outputs[phase.stream] = join_outputs(self.lowered.program, phase, lists)
+        for key, line in keys.items():
+            have = min(int(host.out_count[line]), host.out_word.shape[1])
+            if have > taken[key]:
+                self.surplus[key] = host.out_word[line, taken[key] : have].copy()
+        return outputs, missing
+
+    def _triggers(self, low: LoweredLaunch, hooks: LaunchHooks) -> kernel.Triggers:
+        rows: list[tuple[int, ...]] = []
+
+        def begin(r: int, c: int, phase: int) -> int:
+            return int(low.roles[low.role_of[r, c]].first_task[phase])
+
+        for s in hooks.sram:
+            rows.append((s.r * self.cols + s.c, begin(s.r, s.c, s.phase), -1, kernel.T_SRAM, s.address, 0, s.mask))
+        for t in hooks.routes:
+            core = t.r * self.cols + t.c
+            rows.append((core, begin(t.r, t.c, t.phase), -1, kernel.T_ROUTE, t.colour, t.position, t.mask))
+        for g in hooks.registers:
+            core = g.r * self.cols + g.c
+            what = kernel.T_TASK if g.operand < 0 else kernel.T_DESCRIPTOR
+            a, b = (g.word, 0) if g.operand < 0 else (g.operand, g.word)
+            rows.append((core, g.task, g.element, what, a, b, g.mask))
+        for h in hooks.results:
+            rows.append((h.r * self.cols + h.c, h.task, h.element, kernel.T_RESULT, 0, 0, h.mask))
+        core_rows = np.array(rows, np.int64).reshape(-1, 7)
+        link_rows = np.array(
+            [(h.r * self.cols + h.c, h.port, h.colour, h.nth, int(h.drop), h.mask) for h in hooks.links], np.int64
+        ).reshape(-1, 6)
+        armed = np.bincount(core_rows[:, 0], minlength=self.n).astype(np.int32)
+        return kernel.Triggers(core_rows, link_rows, armed)
+
+    def _taps(self, low: LoweredLaunch) -> kernel.Taps:
+        longest = max((role.n_tasks for role in low.roles), default=0)
+        marked = np.zeros((len(low.roles), max(1, longest)), np.uint8)
+        for number, role in enumerate(low.roles):
+            marked[number, : role.n_tasks] = role.taps
+        capacity = sum(self._tap_words(phase) for phase in low.launch.phases if isinstance(phase, Gemm | Gemv))
+        return kernel.Taps(
+            marked,
+            low.role_of.reshape(-1).astype(np.int32),
+            np.zeros((capacity, self.n), np.uint32),
+            np.zeros(self.n, np.int64),
+        )
+
+    def _tap_words(self, phase: Gemm | Gemv) -> int:
+        table = self.lowered.program.table
+        m, n = table[phase.y].dims
+        return m * n * self.cols if isinstance(phase, Gemm) else m * n
+
+    def _tapped(self, low: LoweredLaunch, taps: kernel.Taps) -> dict[str, F32]:
+        """Logged sums per phase, `[rows, cols, m, n]` for a gemm and `[cols, b, n]` for a gemv."""
+        phases = [phase for phase in low.launch.phases if isinstance(phase, Gemm | Gemv)]
+        if not phases:
+            return {}
+        last = self.cols - 1
+        tapped = taps.word.reshape(-1, self.rows, self.cols)[:, :, last]
+        counts = taps.count.reshape(self.rows, self.cols)
+        if (counts[:, last] != len(tapped)).any() or counts[:, :last].any():
+            whole = np.minimum(counts[:, last], len(tapped))
+            return {"": decode_words(np.concatenate([tapped[: whole[r], r] for r in range(self.rows)]), "fp32")}
+        result: dict[str, F32] = {}
+        start = 0
+        table = self.lowered.program.table
+        for phase in phases:
+            size = self._tap_words(phase)
+            words = decode_words(tapped[start : start + size], "fp32")
+            start += size
+            m, n = table[phase.y].dims
+            if isinstance(phase, Gemv):
+                result[phase.name] = np.ascontiguousarray(words.reshape(n, m, self.rows).transpose(2, 1, 0))
+                continue
+            part = phase.part
+            # tile, block from the last column but one down to 0 and then the last, feature, token, row
+            blocks = words.reshape(n // part, self.cols, part, m, self.rows)
+            order = [self.cols - 2 - c for c in range(self.cols - 1)] + [self.cols - 1]
+            ordered = blocks[:, order]
+            result[phase.name] = np.ascontiguousarray(ordered.transpose(4, 1, 3, 0, 2)).reshape(
+                self.rows, self.cols, m, n
+            )
+        return result
+
+
+def _neighbours(rows: int, cols: int) -> npt.NDArray[np.int64]:
+    """int64[n, 4]: core reached through N, E, S, W, or -1 at the edge."""
+    number = np.arange(rows * cols).reshape(rows, cols)
+    result = np.full((rows, cols, 4), -1, np.int64)
+    result[1:, :, 0] = number[:-1]
+    result[:, :-1, 1] = number[:, 1:]
+    result[:-1, :, 2] = number[1:]
+    result[:, 1:, 3] = number[:, :-1]
+    return result.reshape(-1, 4)
+
+
+def _clean_elements(low: LoweredLaunch) -> npt.NDArray[np.int64]:
+    """int64[roles]: elements that all tasks of a role run when nothing is wrong."""
+    totals = np.zeros(len(low.roles), np.int64)
+    for number, role in enumerate(low.roles):
+        tasks = role.tables[: 2 * role.n_tasks].reshape(-1, 2)
+        descriptors = role.tables[2 * role.n_tasks :].reshape(-1, 4)
+        extents = (descriptors[:, 1:] & 0xFFFF).astype(np.int64).prod(axis=1)
+        if len(tasks):
+            totals[number] = extents[tasks[:, 1] & 0x3FF].sum()
+    return totals

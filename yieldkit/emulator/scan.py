@@ -1,0 +1,146 @@
+"""Reading the cores after a launch: wait states, counters, hashes and queues, still in logical coordinates."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+import numpy.typing as npt
+
+from yieldkit.emulator.isa import HEADER_WORDS
+from yieldkit.emulator.kernels import machine as kernel
+from yieldkit.emulator.lowering import LoweredLaunch
+from yieldkit.files import fingerprint
+from yieldkit.quantities import OPPOSITE
+
+__all__ = ["LogicalScan", "scan_machine"]
+
+_STATES: Final = {kernel.STARVED: "INPUT_STARVATION", kernel.BLOCKED: "WAITING_FOR_BUFFER"}
+_EVENTS: Final = ("illegal_operation", "address")
+_PORTS: Final = ("N", "E", "S", "W", "ramp", "core")
+
+
+@dataclass(frozen=True)
+class LogicalScan:
+    """What the scan shows, by logical core (r, c).
+
+    Attributes:
+        launch: name of the launch.
+        waiting: (r, c, state, task, colour).
+        links: (r, c, port, colour, sent, received) where the two ends differ.
+        config: (r, c, kind) where control words differ from what was loaded.
+        events: (r, c, kind, count).
+        leftover: (r, c, port, colour, words) still in queues.
+        undrained: MemoryX could not push all its words.
+        state_hash: fingerprint of the whole quiescent state: SRAM, routes, switches, queues, registers, counters.
+    """
+
+    launch: str
+    waiting: tuple[tuple[int, int, str, int, int], ...]
+    links: tuple[tuple[int, int, int, int, int, int], ...]
+    config: tuple[tuple[int, int, str], ...]
+    events: tuple[tuple[int, int, str, int], ...]
+    leftover: tuple[tuple[int, int, str, int, int], ...]
+    undrained: bool
+    state_hash: str
+
+
+def scan_machine(
+    state: kernel.State, neighbour: npt.NDArray[np.int64], low: LoweredLaunch, *, undrained: bool
+) -> LogicalScan:
+    """Read the cores as a technician's scan does."""
+    cols = low.role_of.shape[1]
+
+    def place(core: int) -> tuple[int, int]:
+        return divmod(int(core), cols)
+
+    waiting = []
+    for core in np.flatnonzero((state.status != kernel.DONE) & (state.status != kernel.UNUSED)):
+        if state.status[core] == kernel.HALTED:
+            what, colour = "HALTED", -1
+        elif state.status[core] == kernel.RUNAWAY:
+            what, colour = "STALLED", -1
+        else:
+            what, colour = _STATES.get(int(state.wait[core]), "STALLED"), int(state.wait_colour[core])
+        waiting.append((*place(core), what, int(state.task[core]), colour))
+    links = []
+    for port in range(4):
+        other = neighbour[:, port]
+        there = np.flatnonzero(other >= 0)
+        sent = state.sent[there, :, port]
+        received = state.received[other[there], :, OPPOSITE[port]]
+        for at, colour in np.argwhere(sent != received):
+            row = (port, int(colour), int(sent[at, colour]), int(received[at, colour]))
+            links.append((*place(there[at]), *row))
+    events = [
+        (*place(core), _EVENTS[kind], int(state.events[core, kind])) for core, kind in np.argwhere(state.events > 0)
+    ]
+    leftover = [
+        (*place(core), _PORTS[port], int(colour), int(state.length[core, colour, port]))
+        for core, colour, port in np.argwhere(state.length > 0)
+    ]
+    return LogicalScan(
+        low.name,
+        tuple(waiting),
+        tuple(sorted(links)),
+        _config(state, low),
+        tuple(events),
+        tuple(leftover),
+        undrained,
+        quiescent_hash(state),
+    )
+
+
+def _config(state: kernel.State, low: LoweredLaunch) -> tuple[tuple[int, int, str], ...]:
+    rows, cols = low.role_of.shape
+    found = []
+    for core in range(rows * cols):
+        role = low.roles[low.role_of[divmod(core, cols)]]
+        tables = state.sram[core, low.table_base : low.table_base + len(role.tables)]
+        split = 2 * role.n_tasks
+        differs = {
+            "header": (state.sram[core, :HEADER_WORDS] != role.header).any(),
+            "task": (tables[:split] != role.tables[:split]).any(),
+            "descriptor": (tables[split:] != role.tables[split:]).any(),
+            "route": (state.route[core] != role.routes).any(),
+            "register": _register_differs(state, core, tables, split, role.n_tasks),
+        }
+        found += [(*divmod(core, cols), kind) for kind, wrong in differs.items() if wrong]
+    return tuple(found)
+
+
+def _register_differs(state: kernel.State, core: int, tables: npt.NDArray[np.uint32], split: int, n_tasks: int) -> bool:
+    """Whether the running task's registers differ from the tables they were copied from."""
+    if state.status[core] not in (kernel.RUNNING, kernel.HALTED) or not 0 <= state.task[core] < n_tasks:
+        return False
+    task = int(state.task[core])
+    words = tables[2 * task : 2 * task + 2]
+    if not state.task_register[core].any():
+        return False
+    if (state.task_register[core] != words).any():
+        return True
+    opcode = int(words[0]) & 0x3F
+    for operand in range(3 if 2 <= opcode <= 8 or opcode == 16 else 2):
+        number = (int(words[1]) >> (10 * operand)) & 0x3FF
+        source = tables[split + 4 * number : split + 4 * number + 4]
+        if len(source) == 4 and (state.register[core, operand] != source).any():
+            return True
+    return False
+
+
+def quiescent_hash(state: kernel.State) -> str:
+    """Fingerprint of everything in the cores once nothing moves; queues in logical order, not by buffer place."""
+    depth = state.queue.shape[3]
+    place = (state.head[..., None] + np.arange(depth)) % depth
+    held = np.arange(depth) < state.length[..., None]
+    words = np.where(held, np.take_along_axis(state.queue, place, axis=3), 0)
+    kinds = np.where(held, np.take_along_axis(state.kind, place, axis=3), 0)
+    running = np.isin(state.status, (kernel.RUNNING, kernel.HALTED, kernel.RUNAWAY))
+    parts = [
+        state.sram, state.route, state.position, words.astype(np.uint32), kinds.astype(np.uint8), state.length,
+        state.status, state.task, state.executed, np.where(running[:, None, None], state.register, 0),
+        np.where(running[:, None], state.task_register, 0), np.where(running[:, None, None], state.index, 0),
+        state.element, state.elements, state.sent, state.received, state.sunk, state.events,
+    ]  # fmt: skip
+    return fingerprint(b"".join(np.ascontiguousarray(part).tobytes() for part in parts))
