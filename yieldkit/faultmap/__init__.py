@@ -6,9 +6,10 @@ import importlib
 from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
-    from yieldkit.faultmap.fault_map import DefectOutcome, FaultMap, SiteState
+    from yieldkit.faultmap.fault_map import FaultMap
+    from yieldkit.faultmap.outcome import DefectOutcome, SiteState
 
-_HOMES: Final = {"DefectOutcome": "fault_map", "FaultMap": "fault_map", "SiteState": "fault_map"}
+_HOMES: Final = {"DefectOutcome": "outcome", "FaultMap": "fault_map", "SiteState": "outcome"}
 
 __all__ = ["DefectOutcome", "FaultMap", "SiteState"]
 

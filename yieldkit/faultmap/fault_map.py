@@ -3,49 +3,28 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
-from enum import StrEnum
+from dataclasses import astuple
 from functools import cached_property
+from html import escape
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 import numpy.typing as npt
 
 from yieldkit.errors import BadInput
+from yieldkit.faultmap.outcome import EFFECTS, DefectOutcome, SiteState
 from yieldkit.faultmap.sites import Int32, SiteProblem, as_rows, canonical_links, check_links, check_sites, frozen
 from yieldkit.files import fingerprint
 
 if TYPE_CHECKING:
+    import pandas as pd
+
+    from yieldkit.defects import Defects
+    from yieldkit.rng import Seed
     from yieldkit.wafer import WaferSpec
 
-__all__ = ["DefectOutcome", "FaultMap", "SiteState"]
-
-
-class SiteState(StrEnum):
-    """State of one site; a dead router makes its core dead, because nothing reaches it."""
-
-    GOOD = "good"
-    DEAD = "dead"
-    MARGINAL = "marginal"
-    ABSENT = "absent"
-
-
-@dataclass(frozen=True, slots=True)
-class DefectOutcome:
-    """What one defect did: where it fell, on what, and with which effect.
-
-    `landed_on` is a kind of circuit, "insensitive area" or "no core"; `effect` is "none", "marginal core", "dead core",
-    "dead router", "dead link", "dead region", "off edge link" or "wafer lost".
-    """
-
-    defect: int
-    x_mm: float
-    y_mm: float
-    size_um: float
-    row: int
-    col: int
-    landed_on: str
-    effect: str
+__all__ = ["FaultMap"]
 
 
 class FaultMap:
@@ -113,12 +92,57 @@ class FaultMap:
             **faults,
         )
 
+    @classmethod
+    def from_defects(cls, wafer: WaferSpec, defects: Defects, *, rng: Seed, wafer_id: str = "") -> Self:
+        """What defects do to a wafer: each lands on a kind of circuit and kills it or not (see `landing`).
+
+        Args:
+            wafer: the spec, with areas and kill ratios.
+            defects: sampled or read from a file.
+            rng: seed or generator of what is drawn: circuit, size where unknown, kill, link, marginal.
+            wafer_id: name of the single wafer.
+
+        Returns:
+            the map; `outcomes` say what each defect did.
+        """
+        from yieldkit.faultmap.landing import land
+
+        landed = land(wafer, defects, rng)
+        return cls.for_wafer(
+            wafer,
+            dead_cores=sorted(landed.dead_cores),
+            dead_links=sorted(landed.dead_links),
+            dead_routers=sorted(landed.dead_routers),
+            marginal_cores=[(*site, risk) for site, risk in sorted(landed.risks.items())],
+            wafer_killed=landed.wafer_killed,
+            wafer_id=wafer_id,
+            outcomes=landed.outcomes,
+            notes=(f"defects: {defects.source}", *defects.notes),
+        )
+
+    @classmethod
+    def load(cls, path: str | Path, *, wafer: WaferSpec | None = None) -> FaultMap:
+        """Read a map that `save` wrote; with `wafer`, only one made for that spec.
+
+        Raises:
+            BadFile: missing, cut short, altered, of another version or spec, or with a site that cannot be.
+        """
+        from yieldkit.faultmap.file import load
+
+        return load(path, wafer=wafer)
+
+    def save(self, path: str | Path) -> Path:
+        """Write the map to a file, whole or not at all."""
+        from yieldkit.faultmap.file import save
+
+        return save(self, path)
+
     def _marginal(self, entries: Iterable[Sequence[float]]) -> tuple[Int32, npt.NDArray[np.float64]]:
-        given = [tuple(entry) for entry in entries]
+        given = list(entries)
         for i, entry in enumerate(given):
-            if len(entry) != 3 or not 0 <= entry[2] <= 1:
+            if not _is_weighted_site(entry):
                 raise SiteProblem("marginal_cores", i, "must be (row, col, risk) with risk in 0..1", entry)
-        sites = as_rows("marginal_cores", [entry[:2] for entry in given], 2)
+        sites = as_rows("marginal_cores", [list(entry)[:2] for entry in given], 2)
         order = check_sites("marginal_cores", sites, self.spans, self.absent)
         risks = np.array([entry[2] for entry in given], np.float64)
         for i, (row, col) in enumerate(sites.tolist()):
@@ -210,7 +234,46 @@ class FaultMap:
             notes=self.notes,
         )
 
-    # Identity
+    # Tables and identity
+
+    def counts(self) -> dict[str, int]:
+        """How many of each, as plain values."""
+        return {
+            "dead_cores": len(self.dead_cores),
+            "dead_links": len(self.dead_links),
+            "dead_routers": len(self.dead_routers),
+            "marginal_cores": len(self.marginal_cores),
+            "absent_sites": self.shape[0] * self.shape[1] - self.n_present,
+        }
+
+    @property
+    def n_present(self) -> int:
+        """Sites that are there."""
+        return int((self.spans[:, 1] - self.spans[:, 0]).sum()) - len(self.absent)
+
+    def to_frame(self) -> pd.DataFrame:
+        """One row a fault: kind, row, col, drow, dcol (0 but for links), risk (1 but for marginal cores)."""
+        import pandas as pd
+
+        rows: list[tuple[str, int, int, int, int, float]] = []
+        for kind, sites in (("dead core", self.dead_cores), ("dead router", self.dead_routers)):
+            rows += [(kind, r, c, 0, 0, 1.0) for r, c in sites.tolist()]
+        rows += [("dead link", *link, 1.0) for link in self.dead_links.tolist()]
+        for (r, c), risk in zip(self.marginal_cores.tolist(), self.marginal_risks.tolist(), strict=True):
+            rows.append(("marginal core", r, c, 0, 0, risk))
+        return pd.DataFrame(rows, columns=["kind", "row", "col", "drow", "dcol", "risk"])
+
+    def outcomes_frame(self) -> pd.DataFrame:
+        """One row a defect: place, size, site, what it landed on and what it did."""
+        import pandas as pd
+
+        columns = ["defect", "x_mm", "y_mm", "size_um", "row", "col", "landed_on", "effect"]
+        return pd.DataFrame([astuple(outcome) for outcome in self.outcomes], columns=columns)
+
+    def effects(self) -> dict[str, int]:
+        """How many defects had each effect; empty when the map is not from defects."""
+        found = [outcome.effect for outcome in self.outcomes]
+        return {effect: found.count(effect) for effect in EFFECTS if effect in found}
 
     def facts(self) -> dict[str, Any]:
         """Everything that decides a repair, as plain values in canonical order."""
@@ -249,12 +312,32 @@ class FaultMap:
             f"{len(self.marginal_cores)} marginal{killed})"
         )
 
+    def _repr_html_(self) -> str:
+        facts = {
+            **self.counts(),
+            "wafer_lost": self.wafer_killed,
+            **{f"defects: {k}": n for k, n in self.effects().items()},
+        }
+        rows = "".join(
+            f"<tr><th>{escape(key.replace('_', ' '))}</th><td>{value}</td></tr>" for key, value in facts.items()
+        )
+        title = escape(f"FaultMap {self.wafer_name} {self.wafer_id}".strip())
+        notes = "".join(f"<p>{escape(note)}</p>" for note in self.notes)
+        return f"<table><caption>{title}, {self.shape[0]} x {self.shape[1]} sites</caption>{rows}</table>{notes}"
+
 
 def _shape(shape: object) -> tuple[int, int]:
-    rows = as_rows("shape", [shape], 2)[0].tolist()
-    if not (1 <= rows[0] <= 1_000_000 and 1 <= rows[1] <= 1_000_000):
-        raise BadInput("shape must be two counts from 1 to 1,000,000", value=shape)
-    return rows[0], rows[1]
+    counts = list(shape) if isinstance(shape, Sequence | np.ndarray) and not isinstance(shape, str) else []
+    if len(counts) != 2 or not all(isinstance(n, int | np.integer) and 1 <= n <= 1_000_000 for n in counts):
+        raise BadInput("shape must be (rows, cols), each from 1 to 1,000,000", value=shape)
+    return int(counts[0]), int(counts[1])
+
+
+def _is_weighted_site(entry: object) -> bool:
+    if not isinstance(entry, Sequence | np.ndarray) or isinstance(entry, str) or len(entry) != 3:
+        return False
+    risk = entry[2]
+    return isinstance(risk, int | float | np.number) and not isinstance(risk, bool) and 0 <= float(risk) <= 1
 
 
 def _spans(spans: object, shape: tuple[int, int]) -> Int32:

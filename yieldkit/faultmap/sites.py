@@ -109,9 +109,13 @@ def contains(table: Int32, sites: Int32) -> npt.NDArray[np.bool_]:
     """bool[n]: which of the sites are among the rows of `table`."""
     if not len(table) or not len(sites):
         return np.zeros(len(sites), bool)
-    keys = (table[:, 0].astype(np.int64) << 32) | table[:, 1].astype(np.int64)
-    asked = (sites[:, 0].astype(np.int64) << 32) | sites[:, 1].astype(np.int64)
-    return np.isin(asked, keys)
+    keys = np.sort(_key(table))
+    asked = _key(sites)
+    return np.asarray(keys[np.searchsorted(keys, asked) % len(keys)] == asked)
+
+
+def _key(sites: Int32) -> npt.NDArray[np.int64]:
+    return (sites[:, 0].astype(np.int64) << 32) + sites[:, 1]
 
 
 def _unique_order(name: str, rows: Int32) -> npt.NDArray[np.intp]:

@@ -181,6 +181,15 @@ class WaferSpec(Section):
         return hole_sites(self.holes, self.spans)
 
     @cached_property
+    def _hole_set(self) -> frozenset[tuple[int, int]]:
+        return frozenset((row, col) for row, col in self.hole_sites.tolist())
+
+    @cached_property
+    def _hole_keys(self) -> npt.NDArray[np.int64]:
+        """Holes as row * columns + column, sorted, for searching."""
+        return self.hole_sites[:, 0].astype(np.int64) * self.shape[1] + self.hole_sites[:, 1]
+
+    @cached_property
     def sites_per_row(self) -> npt.NDArray[np.int32]:
         """int32[rows]: sites present in each row."""
         taken = np.bincount(self.hole_sites[:, 0], minlength=self.shape[0])
@@ -246,7 +255,7 @@ class WaferSpec(Section):
         """Whether there is a core site at (row, col): inside the wafer's edge and not in a hole."""
         if not 0 <= row < self.shape[0] or not self.spans[row, 0] <= col < self.spans[row, 1]:
             return False
-        return not any(h.row <= row < h.row + h.rows and h.col <= col < h.col + h.cols for h in self.holes)
+        return (int(row), int(col)) not in self._hole_set
 
     def present_mask(self) -> npt.NDArray[np.bool_]:
         """bool[rows, cols], made anew on each call: True where there is a core site."""
@@ -278,10 +287,9 @@ class WaferSpec(Section):
         row = np.where(inside, row, 0).astype(np.int32)
         col = np.where(inside, col, 0).astype(np.int32)
         inside &= (col >= self.spans[row, 0]) & (col < self.spans[row, 1])
-        for hole in self.holes:
-            inside &= ~(
-                (row >= hole.row) & (row < hole.row + hole.rows) & (col >= hole.col) & (col < hole.col + hole.cols)
-            )
+        if len(self._hole_keys):
+            keys = row.astype(np.int64) * cols + col
+            inside &= self._hole_keys[np.searchsorted(self._hole_keys, keys) % len(self._hole_keys)] != keys
         return np.where(inside, row, -1).astype(np.int32), np.where(inside, col, -1).astype(np.int32)
 
     def reticle_of(self, row: int, col: int) -> tuple[int, int]:
