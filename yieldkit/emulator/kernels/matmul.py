@@ -19,10 +19,12 @@ from yieldkit.emulator.kernels.register_block import (
     FUSED_ROWS,
     HOST_HAS_FMA,
     PLAIN_ROWS,
+    copy_floats,
     fused_block,
     load_at,
     plain_block,
     store_at,
+    store_lanes,
 )
 from yieldkit.emulator.kernels.scalar import canon, f32_bits
 from yieldkit.errors import BadInput
@@ -177,8 +179,7 @@ def _product(
                     to = (panel * size_k + k) * COLUMNS
                     if adjacent[panel]:
                         start = b_base + b_k[k] + b_n[n]
-                        for j in range(COLUMNS):
-                            packed[to + j] = load_at(b, start + j)
+                        copy_floats(packed_at + 4 * to, b + 4 * start, COLUMNS)
                     else:
                         for j in range(min(COLUMNS, size_n - n)):
                             packed[to + j] = load_at(b, b_base + b_k[k] + b_n[n + j])
@@ -225,9 +226,7 @@ def _product(
                                 j = half * 8
                                 if stores_adjacent[2 * panel + half]:
                                     to = o_base + o_m[m + i] + o_n[n + j]
-                                    for lane in range(8):
-                                        value = totals[i * COLUMNS + j + lane]
-                                        store_at(out, to + lane, canon(value) if last else value)
+                                    store_lanes(out + 4 * to, totals_at + 4 * (i * COLUMNS + j), last)
                                 else:
                                     for lane in range(j, min(j + 8, size_n - n)):
                                         value = totals[i * COLUMNS + lane]

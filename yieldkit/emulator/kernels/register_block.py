@@ -166,4 +166,48 @@ def store_at(typingctx, address, offset, value):
     return types.void(types.int64, types.int64, types.float32), codegen
 
 
-__all__ = ["COLUMNS", "FUSED_ROWS", "HOST_HAS_FMA", "PLAIN_ROWS", "fused_block", "load_at", "plain_block", "store_at"]
+@intrinsic
+def copy_floats(typingctx, to, start, count):
+    """Copy `count` float32 from one address to another."""
+
+    def codegen(context, builder, signature, args):
+        byte = ir.IntType(8).as_pointer()
+        target, source = (builder.inttoptr(address, byte) for address in args[:2])
+        cgutils.raw_memcpy(builder, target, source, args[2], ir.Constant(_INDEX, 4))
+        return context.get_dummy_value()
+
+    return types.void(types.int64, types.int64, types.int64), codegen
+
+
+@intrinsic
+def store_lanes(typingctx, to, start, last):
+    """Copy LANES float32 from one address to another; where `last`, NaNs become canonical."""
+
+    def codegen(context, builder, signature, args):
+        words = ir.VectorType(_WORD, LANES)
+
+        def constant(value):
+            return ir.Constant(words, [value] * LANES)
+
+        target, source = (builder.inttoptr(address, words.as_pointer()) for address in args[:2])
+        value = builder.load(source, align=4)
+        nan = builder.icmp_signed(">", builder.and_(value, constant(0x7FFFFFFF)), constant(0x7F800000))
+        canonical = builder.select(nan, constant(0x7FC00000), value)
+        builder.store(builder.select(args[2], canonical, value), target, align=4)
+        return context.get_dummy_value()
+
+    return types.void(types.int64, types.int64, types.boolean), codegen
+
+
+__all__ = [
+    "COLUMNS",
+    "FUSED_ROWS",
+    "HOST_HAS_FMA",
+    "PLAIN_ROWS",
+    "copy_floats",
+    "fused_block",
+    "load_at",
+    "plain_block",
+    "store_at",
+    "store_lanes",
+]

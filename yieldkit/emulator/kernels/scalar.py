@@ -25,6 +25,7 @@ ZERO = _F(0.0)
 HALF = _F(0.5)
 ONE = _F(1.0)
 INF = _F(np.inf)
+_QUIET_NAN = np.array([0x7FC00000], np.uint32).view(np.float32)[0]
 
 # exp: 1 + r + r^2 q(r)
 _EXP = [
@@ -94,8 +95,7 @@ def _scalar(function):
 @_scalar
 def canon(x):
     """`x`, with every NaN replaced by the quiet NaN 0x7fc00000."""
-    u = f32_bits(x)
-    return bits_f32(NAN_BITS if np.uint32(u & MAGNITUDE) > INFINITY_BITS else u)
+    return x if x == x else _QUIET_NAN
 
 
 @_scalar
