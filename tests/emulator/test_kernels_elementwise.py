@@ -188,3 +188,5 @@ def test_bad_input():
         ew.apply(ew.ADD, x, np.zeros((2, 2)), x, 0)
     with pytest.raises(BadInput, match="op"):
         ew.reduce(ew.MUL, x, x, 0)
+    with pytest.raises(BadInput, match="read-only"):
+        ew.apply(ew.MOV, np.broadcast_to(np.float32(0), (2, 2)), x, None, 0)

@@ -238,3 +238,5 @@ def test_bad_input():
     square = np.ones((4, 4), np.float32)
     with pytest.raises(BadInput, match="shares memory"):
         tiled_matmul(square, square, 1, out=square)
+    with pytest.raises(BadInput, match="read-only"):
+        tiled_matmul(square, square, 1, out=np.broadcast_to(np.float32(0), (4, 4)))

@@ -101,16 +101,17 @@ def _compute(op, d, a, b, count):
 
 
 @njit(cache=True, error_model="numpy")
-def _round(d, count, fmt):
+def _round(out, d, count, fmt):
+    """Round to the format, from one buffer to another: in place, the compiler would branch on NaN."""
     if fmt == 1:
         for i in range(count):
-            d[i] = round_bf16(d[i])
+            out[i] = round_bf16(d[i])
     elif fmt == 2:
         for i in range(count):
-            d[i] = round_fp16(d[i])
+            out[i] = round_fp16(d[i])
     else:
         for i in range(count):
-            d[i] = canon(d[i])
+            out[i] = canon(d[i])
 
 
 @njit(cache=True, error_model="numpy")
@@ -204,8 +205,8 @@ def _apply(op, d, a, b, shape, strides, reads_d, reads_b, fmt):
         if reads_d:
             _gather(d_buffer, d, shape, strides[0], first, count)
         _compute(op, d_buffer, a_buffer, b_buffer, count)
-        _round(d_buffer, count, fmt)
-        _scatter(d_buffer, d, shape, strides[0], first, count)
+        _round(a_buffer, d_buffer, count, fmt)
+        _scatter(a_buffer, d, shape, strides[0], first, count)
 
 
 @njit(cache=True, error_model="numpy", nogil=True)
@@ -254,6 +255,8 @@ def _reduce(op, d, a, b, kept, kept_strides, reduced, reduced_strides, fmt):
     d_buffer = np.empty(room, np.float32)
     a_buffer = np.empty(room, np.float32)
     b_buffer = np.empty(room, np.float32)
+    product = np.empty(room, np.float32)
+    result = np.empty(room, np.float32)
     for first in range(0, outputs, room):
         count = min(room, outputs - first)
         _gather(d_buffer, d, kept, kept_strides[0], first, count)
@@ -268,10 +271,11 @@ def _reduce(op, d, a, b, kept, kept_strides, reduced, reduced_strides, fmt):
                             s = reduced_strides[2]
                             at = b + 4 * (i0 * s[0] + i1 * s[1] + i2 * s[2] + i3 * s[3])
                             _gather(b_buffer, at, kept, kept_strides[2], first, count)
-                            _compute(op, d_buffer, a_buffer, b_buffer, count)
+                            _compute(MUL, product, a_buffer, b_buffer, count)
+                            _compute(ADD, result, d_buffer, product, count)
                         else:
-                            _compute(op, d_buffer, d_buffer, a_buffer, count)
-                        _round(d_buffer, count, fmt)
+                            _compute(op, result, d_buffer, a_buffer, count)
+                        _round(d_buffer, result, count, fmt)
         _scatter(d_buffer, d, kept, kept_strides[0], first, count)
 
 
@@ -285,6 +289,8 @@ def _views(d: np.ndarray, operands: Sequence[np.ndarray], fmt: int) -> list[np.n
         raise BadInput(f"fmt: 0 fp32, 1 bf16 or 2 fp16 expected, got {fmt}")
     if d.ndim > AXES:
         raise BadInput(f"d: at most {AXES} axes, got shape {d.shape}")
+    if not d.flags.writeable:
+        raise BadInput("d: a read-only array cannot take results")
     views = []
     for x in (d, *operands):
         if x.dtype != np.float32:

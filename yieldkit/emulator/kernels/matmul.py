@@ -260,6 +260,9 @@ def split_product(
     a[batch, batch, rows, rows, K, K], b[batch, batch, K, K, columns, columns], out[batch, batch, rows, rows, columns,
     columns], all float32; each matrix axis is (outer, inner), split independently in each operand. `k_tile`: elements
     of K per tile, dividing K. `exact_products` False: never fuse. `threads`: each takes rows or batches of its own.
+
+    Raises:
+        BadInput: shapes, dtypes, tiles or strides do not fit, or `out` is read-only or overlaps an operand.
     """
     a, b, out = _checked("a", a, 6), _checked("b", b, 6), _checked("out", out, 6)
     batches = a.shape[0] * a.shape[1]
@@ -271,6 +274,8 @@ def split_product(
         raise BadInput(f"out: shape {out.shape} does not fit operands of shapes {a.shape} and {b.shape}")
     if size_k == 0 or k_tile < 1 or size_k % k_tile:
         raise BadInput(f"k_tile: {k_tile} does not divide K = {size_k}")
+    if not out.flags.writeable:
+        raise BadInput("out: a read-only array cannot take results")
     if threads < 1:
         raise BadInput(f"threads: at least 1, got {threads}")
     if np.may_share_memory(out, a) or np.may_share_memory(out, b):
