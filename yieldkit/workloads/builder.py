@@ -1,0 +1,68 @@
+"""Writing programs: tensors, references by stride, phases and launches, one after the other."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from yieldkit.workloads.program import Compute, Instr, Launch, Phase, Program, Ref, Tensor
+
+__all__ = ["ProgramBuilder", "at"]
+
+
+def at(tensor: str, offset: int = 0, **strides: int) -> Ref:
+    """Reference with a stride for each loop it depends on, e.g. ``at("q", i=8, f=1)``."""
+    return Ref(tensor, tuple(strides), tuple(strides.values()), offset)
+
+
+class ProgramBuilder:
+    """Collects the parts of a Program.
+
+    Args:
+        name: of the program.
+        rows, cols: rectangle of logical cores.
+        dtype: operand format of matrix products.
+    """
+
+    def __init__(self, name: str, rows: int, cols: int, dtype: str) -> None:
+        self.name, self.rows, self.cols, self.dtype = name, rows, cols, dtype
+        self.tensors: dict[str, Tensor] = {}
+        self.launches: list[Launch] = []
+        self.phases: list[Phase] = []
+
+    def tensor(
+        self,
+        name: str,
+        dims: Sequence[int],
+        over: str = "rc",
+        *,
+        dtype: str = "fp32",
+        keep: bool = False,
+        values: Sequence[float] = (),
+    ) -> str:
+        """Declare a tensor and return its name."""
+        if name not in self.tensors:
+            self.tensors[name] = Tensor(name, dtype, tuple(dims), over, keep, tuple(float(v) for v in values))
+        return name
+
+    def constant(self, name: str, value: float) -> Ref:
+        """Reference to a one-word constant, the same on every core."""
+        return at(self.tensor(name, (1,), "", values=(value,)))
+
+    def phase(self, phase: Phase) -> None:
+        """Append a phase to the launch being written."""
+        self.phases.append(phase)
+
+    def compute(self, name: str, *instrs: Instr) -> None:
+        """Append a compute phase."""
+        self.phases.append(Compute(name, tuple(instrs)))
+
+    def launch(self, name: str) -> None:
+        """Close the launch that holds the phases written since the last one."""
+        self.launches.append(Launch(name, tuple(self.phases)))
+        self.phases = []
+
+    def build(self, job: Mapping[str, Any]) -> Program:
+        """The finished program."""
+        tensors = tuple(self.tensors.values())
+        return Program(self.name, self.rows, self.cols, self.dtype, tensors, tuple(self.launches), job)
