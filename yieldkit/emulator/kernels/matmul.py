@@ -62,7 +62,7 @@ def _magnitudes(x: np.ndarray) -> tuple[float, float, int]:
 
 
 def products_are_exact(a: np.ndarray, b: np.ndarray) -> bool:
-    """Whether every product of an element of `a` and one of `b` (float32 arrays) is exact in fp32, none in question."""
+    """Whether every product of an element of `a` and one of `b` (float32 arrays) is exact in fp32, by a quick scan."""
     a_low, a_high, a_bits = _magnitudes(a)
     b_low, b_high, b_bits = _magnitudes(b)
     if not (np.isfinite(a_high) and np.isfinite(b_high)):
