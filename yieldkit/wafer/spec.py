@@ -306,6 +306,13 @@ class WaferSpec(Section):
         """16 hexadecimal digits over every field but `name` and `sources`: equal for wafers that behave alike."""
         return fingerprint({"wafer-spec": 1, **self.model_dump(mode="json", exclude={"name", "sources"})})
 
+    def __eq__(self, other: object) -> bool:
+        # Fields only: the cached arrays beside them are no part of the value, and arrays have no truth value.
+        return isinstance(other, WaferSpec) and self.model_dump() == other.model_dump()
+
+    def __hash__(self) -> int:
+        return hash((self.name, self.fingerprint))
+
     def source_of(self, path: str) -> str:
         """Where the number of a field is from: the entry of `sources` for it or for the nearest section above it."""
         parts = path.split(".")
