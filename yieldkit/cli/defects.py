@@ -40,7 +40,7 @@ def yield_(
     value = law.yield_(area_mm2=area_mm2)
     facts = {**law.describe(), "area_mm2": area_mm2, "yield": value, "mean_defects": law.mean(area_mm2=area_mm2)}
     text = (
-        f"{law.name}: {law.d0_per_cm2:.6g} defects per cm² on {area_mm2:g} mm²: yield {_percent(value)}, "
+        f"{law.name}: {law.d0_per_cm2:.6g} defects per cm² on {area_mm2:g} mm²: yield {_percent(value, certain=facts['mean_defects'] == 0)}, "
         f"{facts['mean_defects']:.6g} defects on average"
     )
     emit(facts, text, as_json=as_json)
@@ -114,10 +114,10 @@ def _write_csv(out: str, batch: object, wafer_of: object) -> None:
     write_text(out, table.to_csv(index=False, lineterminator="\n"))
 
 
-def _percent(share: float) -> str:
-    """A share in per cent that never reads 0 % or 100 % unless it is exactly that."""
-    if share in (0.0, 1.0):
-        return f"{share * 100:.0f} %"
+def _percent(share: float, *, certain: bool) -> str:
+    """A yield in per cent: 100 % only where no defect can be (`certain`), and never 0 %."""
+    if certain:
+        return "100 %"
     if share < 5e-5:
         return "< 0.01 %"
     return "> 99.99 %" if share > 1 - 5e-5 else f"{share * 100:.2f} %"

@@ -243,6 +243,7 @@ class BoseEinstein(CountLaw):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        _number("layers", self.layers, low=0.0)
         if isinstance(self.layers, bool) or self.layers != int(self.layers) or not 1 <= self.layers <= 1000:
             raise BadInput("layers must be an integer from 1 to 1000", value=self.layers)
 
