@@ -1,0 +1,147 @@
+"""Repair architectures as data: what a wafer's redundancy allows."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+from yieldkit.errors import BadInput
+
+if TYPE_CHECKING:
+    from yieldkit.faultmap import FaultMap
+    from yieldkit.wafer import WaferSpec
+
+__all__ = ["Placement", "RowShift"]
+
+
+@dataclass(frozen=True, slots=True)
+class Placement:
+    """Where the logical fabric lies: `rows` x `cols` cores, row 0 on physical row `first_row`.
+
+    `first_col` is the physical column of logical column 0 at displacement 0, so displacements run from 0 to the spares.
+    """
+
+    rows: int
+    cols: int
+    first_row: int
+    first_col: int
+
+
+@dataclass(frozen=True, slots=True)
+class RowShift:
+    """The wafer-scale scheme: within a row cores are skipped, and the rest of the row moves along.
+
+    Logical column c of a row lies on physical column ``first_col + c + d[r, c]`` with ``0 <= d <= spares``,
+    ``0 <= d[r, c+1] - d[r, c] <= skip_reach - 1`` and ``|d[r+1, c] - d[r, c]| <= vertical_reach``.
+
+    Args:
+        spares: spare columns next to the logical ones; rows whose span is shorter have fewer.
+        skip_reach: a link along the row reaches 1 to this many sites.
+        vertical_reach: links between adjacent rows reach at most this many columns to either side.
+        logical_shape: (rows, cols) of the standard fabric; from the wafer, or else every row and all columns but the
+            spares, when not given.
+        first_row: physical row of logical row 0.
+
+    Raises:
+        BadInput: a number is negative or not an integer.
+    """
+
+    spares: int
+    skip_reach: int = 2
+    vertical_reach: int = 1
+    logical_shape: tuple[int, int] | None = None
+    first_row: int = 0
+
+    def __post_init__(self) -> None:
+        smallest = {"spares": 0, "skip_reach": 1, "vertical_reach": 0, "first_row": 0}
+        for name, least in smallest.items():
+            value = getattr(self, name)
+            if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= 100_000:
+                raise BadInput(f"{name} must be an integer from {least} to 100,000", value=value)
+        if self.logical_shape is not None:
+            shape = tuple(self.logical_shape)
+            if len(shape) != 2 or any(isinstance(n, bool) or not isinstance(n, int) or n < 1 for n in shape):
+                raise BadInput("logical_shape must be two positive integers", value=self.logical_shape)
+            object.__setattr__(self, "logical_shape", shape)
+
+    @classmethod
+    def for_wafer(cls, wafer: WaferSpec, *, spares: int | None = None) -> RowShift:
+        """The rules of a wafer: its spares, reaches and standard fabric; `spares` takes fewer of the columns."""
+        return cls(
+            spares=wafer.spares_per_row if spares is None else spares,
+            skip_reach=wafer.repair.skip_reach,
+            vertical_reach=wafer.repair.vertical_reach,
+            logical_shape=wafer.logical_shape,
+            first_row=wafer.logical.first_row,
+        )
+
+    def placed(self, faults: FaultMap, wafer: WaferSpec | None = None) -> RowShift:
+        """These rules with the logical shape filled in.
+
+        It is taken from the rules, then from `wafer`, then from the preset that the fault map was made on.
+
+        Raises:
+            BadInput: the fault map was made on another wafer.
+        """
+        if wafer is not None and faults.spec_fingerprint and faults.spec_fingerprint != wafer.fingerprint:
+            raise BadInput(f"the fault map belongs to another wafer than {wafer.name}", value=faults.wafer_name)
+        if self.logical_shape is not None:
+            return self
+        if wafer is None:
+            wafer = _preset_of(faults)
+        if wafer is not None:
+            return replace(self, logical_shape=wafer.logical_shape, first_row=wafer.logical.first_row)
+        rows, cols = faults.shape
+        if cols <= self.spares or rows <= self.first_row:
+            raise BadInput(f"a grid of {rows} x {cols} sites leaves no fabric", value=self.spares)
+        return replace(self, logical_shape=(rows - self.first_row, cols - self.spares))
+
+    def placement(self, shape: tuple[int, int]) -> Placement:
+        """Where the logical fabric lies on a grid of `shape` sites; the spare columns are centred.
+
+        Raises:
+            BadInput: it does not fit.
+        """
+        if self.logical_shape is None:
+            raise BadInput("the rules do not say how large the logical fabric is", cure="pass logical_shape or a wafer")
+        rows, cols = self.logical_shape
+        if self.first_row + rows > shape[0] or cols + self.spares > shape[1]:
+            raise BadInput(
+                f"{rows} x {cols} logical cores from row {self.first_row} with {self.spares} spare columns do not fit "
+                f"on {shape[0]} x {shape[1]} sites",
+                cure="take fewer spares or a smaller logical_shape",
+            )
+        return Placement(rows, cols, self.first_row, (shape[1] - cols - self.spares) // 2)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values, with the name of the architecture."""
+        facts = asdict(self)
+        facts["logical_shape"] = None if self.logical_shape is None else list(self.logical_shape)
+        return {"architecture": "row_shift", **facts}
+
+    @classmethod
+    def from_dict(cls, facts: dict[str, Any]) -> RowShift:
+        """The inverse of `to_dict`.
+
+        Raises:
+            BadInput: unknown architecture or fields.
+        """
+        known = dict(facts)
+        if known.pop("architecture", None) != "row_shift":
+            raise BadInput("architecture must be 'row_shift'", value=facts.get("architecture"))
+        shape = known.pop("logical_shape", None)
+        try:
+            return cls(**known, logical_shape=None if shape is None else tuple(shape))
+        except TypeError as error:
+            raise BadInput(f"rules: {error}") from None
+
+
+def _preset_of(faults: FaultMap) -> WaferSpec | None:
+    if not faults.spec_fingerprint:
+        return None
+    from yieldkit.wafer import WaferSpec, preset_names
+
+    if faults.wafer_name not in preset_names():
+        return None
+    wafer = WaferSpec.preset(faults.wafer_name)
+    return wafer if wafer.fingerprint == faults.spec_fingerprint else None

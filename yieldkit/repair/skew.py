@@ -1,0 +1,207 @@
+"""Least total skew at given reaches: exact on graphs that are small enough, a band with a proven bound beyond."""
+
+from __future__ import annotations
+
+import heapq
+from dataclasses import dataclass
+
+import numpy as np
+
+from yieldkit.repair.chains import bad_sites, cover, draw
+from yieldkit.repair.exact import solve_exactly
+from yieldkit.repair.problem import Int32, Problem, Unit
+from yieldkit.repair.propagate import least_field
+from yieldkit.repair.skewcut import (
+    Groups,
+    band_around,
+    field_of,
+    full_range,
+    group_rows,
+    levels_of,
+    min_cut,
+    split_for_reach,
+)
+
+__all__ = ["FULL_GRAPH_NODES", "Skew", "least_skew"]
+
+FULL_GRAPH_NODES = 40_000
+"""Largest graph that is solved whole; the time of the maximum flow grows faster than its nodes."""
+_BAND_REACH = (6, 24)
+_BAND_ROUNDS = 6
+_TOLLS = (0, 50, 200, 800, 3200)
+_BRANCH_NODES = 40
+_CP_SAT_CELLS = 20_000
+
+
+@dataclass(frozen=True, eq=False)
+class Skew:
+    """A field int32[H, W], its total skew, a proven lower bound and how both were found."""
+
+    field: Int32
+    value: int
+    bound: int
+    method: str
+
+
+@dataclass(frozen=True, eq=False)
+class _Relaxed:
+    """Best field without the clauses; `exact` when its value is a bound of its own."""
+
+    field: Int32
+    value: int
+    bound: int
+    exact: bool
+    method: str
+
+
+def least_skew(problem: Problem, known: Int32, *, full_graph_nodes: int = FULL_GRAPH_NODES) -> Skew:
+    """Minimise the total skew; `known` is a field that satisfies everything, clauses included.
+
+    Lattice constraints are solved by minimum cuts; dead links that are none (see `Problem.clauses`) by best-first
+    branching over cuts, and by CP-SAT where the branching is cut off and the fabric is small.
+    """
+    if problem.v == 0 and problem.height > 1:
+        row = least_skew(problem.collapsed(), known[:1], full_graph_nodes=max(full_graph_nodes, 200_000))
+        field = np.repeat(row.field, problem.height, axis=0)
+        return Skew(field, row.value * problem.height, row.bound * problem.height, row.method)
+    low, high = int(problem.low.min()), int(problem.high.max())
+    if low > 0 or high < problem.spares:
+        inner = least_skew(problem.restricted(low, high), known - low, full_graph_nodes=full_graph_nodes)
+        return Skew(inner.field + low, inner.value, inner.bound, inner.method)
+    best = Skew(known, problem.cost(known), 0, "propagation")
+    root = _relax(problem, (), full_graph_nodes)
+    if root is None:
+        return best
+    heap: list[tuple[int, int, tuple[Unit, ...], _Relaxed]] = [(root.bound, 0, (), root)]
+    exact = root.exact
+    count = 1
+    while heap:
+        bound, _, units, relaxed = heap[0]
+        broken = problem.broken_clauses(relaxed.field)
+        if not broken:
+            # At the same value the cut's field is the one that ships, not the propagation's.
+            if relaxed.value <= best.value:
+                best = Skew(relaxed.field, relaxed.value, bound, relaxed.method)
+            if exact or not problem.clauses:
+                return Skew(best.field, best.value, bound, best.method)
+        if bound >= best.value:
+            return Skew(best.field, best.value, best.value if exact else root.bound, best.method)
+        if count >= _BRANCH_NODES:
+            break
+        heapq.heappop(heap)
+        if not broken:
+            continue
+        (ra, _, rb, _), ca, cb = broken[0]
+        a, b = int(relaxed.field[ra, ca]), int(relaxed.field[rb, cb])
+        # Four branches: a solution differs from this field at one of the link's two ends.
+        for unit in ((ra, ca, a + 1, True), (rb, cb, b + 1, True), (ra, ca, a - 1, False), (rb, cb, b - 1, False)):
+            child = _relax(problem, (*units, unit), full_graph_nodes) if 0 <= unit[2] <= problem.spares else None
+            if child is not None:
+                exact = exact and child.exact
+                heapq.heappush(heap, (max(bound, child.bound), count, (*units, unit), child))
+                count += 1
+    if exact and not heap:
+        return Skew(best.field, best.value, best.value, best.method)
+    bound = min([root.bound, best.value]) if not exact else min(best.value, heap[0][0])
+    if problem.clauses and problem.height * problem.width * problem.spares <= _CP_SAT_CELLS:
+        field, proven, _ = solve_exactly(problem, hint=best.field)
+        if field is not None and problem.cost(field) <= best.value:
+            return Skew(field, problem.cost(field), max(bound, proven), "CP-SAT")
+        bound = max(bound, proven)
+    return Skew(best.field, best.value, bound, best.method)
+
+
+def _relax(problem: Problem, units: tuple[Unit, ...], full_graph_nodes: int) -> _Relaxed | None:
+    """Least skew under lattice constraints and units; None when there is no such field (proven only if small)."""
+    single = np.zeros(problem.height, np.bool_)
+    for ra, _, rb, _ in problem.clauses:
+        single[[ra, rb]] = True
+    groups = group_rows(problem, single=single)
+    if len(groups.start) * problem.width * problem.spares <= full_graph_nodes:
+        return _whole(problem, units, groups, single)
+    return _band(problem, units, single)
+
+
+def _whole(
+    problem: Problem, units: tuple[Unit, ...], groups: Groups, single: np.ndarray[tuple[int], np.dtype[np.bool_]]
+) -> _Relaxed | None:
+    """Exact: runs of rows are taken apart until the relaxed reach between them is met by the solution itself."""
+    while True:
+        x, _ = min_cut(problem, groups, *full_range(problem, groups, units), relaxed=True)
+        if x is None:
+            return None
+        more = split_for_reach(problem, groups, x)
+        field = field_of(problem, groups, x)
+        if more is None:
+            value = problem.cost(field)
+            return _Relaxed(field, value, value, True, "minimum cut")
+        single = single | more
+        groups = group_rows(problem, single=single)
+
+
+def _band(
+    problem: Problem, units: tuple[Unit, ...], single: np.ndarray[tuple[int], np.dtype[np.bool_]]
+) -> _Relaxed | None:
+    groups = group_rows(problem, single=single, margin=True)
+    bound = _chain_bound(problem)
+    best: Int32 | None = None
+    for base in () if units else _bases(problem):
+        field = _from_chains(problem, groups, base)
+        if field is not None and (best is None or problem.cost(field) < problem.cost(best)):
+            best = field
+    if best is None:
+        least, _ = least_field(problem, units)
+        if least is None:
+            return None
+        field = _descend(problem, units, groups, levels_of(problem, groups, least))
+        best = least if field is None else field
+    return _Relaxed(best, problem.cost(best), bound, False, "minimum cut in a band, bound by assignment")
+
+
+def _from_chains(problem: Problem, groups: Groups, base: int | None) -> Int32 | None:
+    """A field from a path cover, with rising tolls until its curves need no more displacements than there are."""
+    first = 0 if base is None else base
+    last = problem.width + (problem.spares if base is None else base)
+    sites = bad_sites(problem, first, last)
+    shift = problem.spares - 1 if base is None else base
+    for toll in _TOLLS:
+        plan = cover(problem, sites, left_shift=shift, right_shift=shift, toll=toll)
+        x = draw(problem, groups, plan, base)
+        field = None if x is None else _descend(problem, (), groups, x)
+        if field is not None:
+            return field
+    return None
+
+
+def _bases(problem: Problem) -> tuple[int | None, ...]:
+    """Least displacements to start from: the smallest that all rows allow, and the largest (None)."""
+    low = int(problem.low.max())
+    return (low, None) if low < problem.spares else (low,)
+
+
+def _descend(problem: Problem, units: tuple[Unit, ...], groups: Groups, x: np.ndarray) -> Int32 | None:  # type: ignore[type-arg]
+    """Cuts in bands around the best field so far, until the skew no longer falls; None when no band holds a field."""
+    best: Int32 | None = None
+    value = 0
+    for _ in range(_BAND_ROUNDS):
+        found = None
+        for reach in _BAND_REACH[: 1 if best is not None else None]:
+            found, _ = min_cut(problem, groups, *band_around(problem, groups, x, reach, units))
+            if found is not None:
+                break
+        if found is None:
+            return best
+        field = field_of(problem, groups, found)
+        if not problem.holds(field):
+            return best
+        cost = problem.cost(field)
+        if best is not None and cost >= value:
+            return best
+        best, value, x = field, cost, found
+    return best
+
+
+def _chain_bound(problem: Problem) -> int:
+    """Lower bound from a path cover of the sites that lie inside at every displacement."""
+    sites = bad_sites(problem, problem.spares, problem.width)
+    return cover(problem, sites, left_shift=problem.spares - 1, right_shift=0).cost
