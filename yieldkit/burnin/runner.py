@@ -7,6 +7,7 @@ import time
 from collections.abc import Iterator, Mapping
 from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, Executor, Future, wait
 from dataclasses import dataclass, field
+from itertools import chain
 from pathlib import Path
 
 from yieldkit.burnin.executors import MakeExecutor, abandon, local_executor, worker_pool
@@ -89,14 +90,11 @@ def run_chunks(
         TrialFailure: a trial raised; chunks committed before are kept.
     """
     began, added = time.monotonic(), 0
-    crew = _Crew(make_executor or local_executor, make_executor or worker_pool, jobs, spec_text, benches, folder)
+    crew = _Crew(make_executor or local_executor, make_executor or worker_pool, jobs, spec_text, benches)
+    troubles: list[tuple[int, Exception]] = []
 
     def commit(result: ChunkResult) -> Progress:
         nonlocal added
-        if result.refusal:
-            raise BadInput(result.refusal)
-        if result.failure:
-            raise TrialFailure(f"{result.failure}\nrepeat it with: {_replay_command(folder, benches, result.start)}")
         store.add_chunk(
             result.start,
             result.stop,
@@ -119,19 +117,23 @@ def run_chunks(
 
     try:
         while True:
-            while not stop and crew.wants_more and (chunk := ledger.take()) is not None:
+            # After trouble nothing new starts, but what runs is waited for and kept.
+            while not stop and not troubles and crew.wants_more and (chunk := ledger.take()) is not None:
                 crew.start(chunk)
             if not crew.busy:
                 break
-            for result in crew.results():
-                yield commit(result)
             # What a dead pool held is repeated one by one, so that one bad chunk takes no other with it.
-            while not stop and (suspect := crew.next_suspect()) is not None:
-                yield commit(crew.run_alone(suspect))
+            for result in chain(crew.results(), crew.run_alone(stop)):
+                if (trouble := _trouble(result, folder, benches)) is not None:
+                    troubles.append((result.start, trouble))
+                else:
+                    yield commit(result)
             if stop:
                 crew.forget_suspects()
     finally:
         crew.close()
+    if troubles:
+        raise min(troubles, key=lambda found: found[0])[1]
     if stop and not ledger.finished:
         command = resume_command(folder, jobs=jobs, benches=benches)
         done, limit = ledger.tally.n, ledger.decision.limit
@@ -148,14 +150,12 @@ class _Crew:
         jobs: int,
         spec_text: str,
         benches: Mapping[str, str],
-        folder: Path,
     ) -> None:
         self._make_executor = make_executor
         self._make_pool = make_pool
         self._jobs = jobs
         self._spec_text = spec_text
         self._benches = dict(benches)
-        self._folder = folder
         self._executor: Executor | None = None
         self._running: dict[Future[ChunkResult], Chunk] = {}
         self._suspects: list[Chunk] = []
@@ -190,33 +190,31 @@ class _Crew:
             self._drop()
         yield from sorted(finished, key=lambda result: result.start)
 
-    def next_suspect(self) -> Chunk | None:
-        """A chunk that was in a pool when it died, lowest first."""
-        return min(self._suspects, default=None)
-
     def forget_suspects(self) -> None:
         """Leave them to the next run."""
         self._suspects.clear()
 
-    def run_alone(self, chunk: Chunk) -> ChunkResult:
-        """Carry out one suspect in a pool of its own, at most twice."""
-        for _ in range(2):
-            alone = self._make_pool(1)
-            try:
-                result = self._submit(alone, chunk).result()
-            except BrokenExecutor:
-                continue
-            else:
+    def run_alone(self, stop: StopRequest | None) -> Iterator[ChunkResult]:
+        """Carry out the chunks that were in a pool when it died, one at a time, each at most twice."""
+        alone: Executor | None = None
+        try:
+            while self._suspects and not stop:
+                chunk = min(self._suspects)
+                for _ in range(2):
+                    alone = alone or self._make_pool(1)
+                    try:
+                        result = self._submit(alone, chunk).result()
+                        break
+                    except BrokenExecutor:
+                        abandon(alone)
+                        alone = None
+                else:
+                    result = ChunkResult(*chunk, killed=True)
                 self._suspects.remove(chunk)
-                return result
-            finally:
+                yield result
+        finally:
+            if alone is not None:
                 abandon(alone)
-        start, stop = chunk
-        raise YieldkitError(
-            f"a worker died twice on trials {start} to {stop - 1} while they ran alone (out of memory, or a crash in "
-            f"compiled code); everything else is kept; look at one with: "
-            f"{_replay_command(self._folder, self._benches, start)}"
-        )
 
     def close(self) -> None:
         """Let go of the executor; what still runs is given up."""
@@ -250,6 +248,20 @@ def resume_command(folder: Path, *, jobs: int, benches: Mapping[str, str]) -> st
     """The command line that goes on with a run."""
     options = f" --jobs {jobs}" + _bench_options(benches)
     return f"yieldkit burnin resume {shlex.quote(str(folder))}{options}"
+
+
+def _trouble(result: ChunkResult, folder: Path, benches: Mapping[str, str]) -> Exception | None:
+    replay = _replay_command(folder, benches, result.start)
+    if result.refusal:
+        return BadInput(result.refusal)
+    if result.failure:
+        return TrialFailure(f"{result.failure}\nrepeat it with: {replay}")
+    if result.killed:
+        return YieldkitError(
+            f"a worker died twice on trials {result.start} to {result.stop - 1} while they ran alone (memory, or "
+            f"a crash in compiled code); everything else is kept; look at one with: {replay}"
+        )
+    return None
 
 
 def _replay_command(folder: Path, benches: Mapping[str, str], k: int) -> str:

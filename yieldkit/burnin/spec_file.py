@@ -220,8 +220,7 @@ def _toml_lines(table: Mapping[str, Any], names: tuple[str, ...], lines: list[st
     values = {name: value for name, value in table.items() if not isinstance(value, Mapping)}
     if names and (values or not table):
         lines += ["", f"[{'.'.join(_toml_key(name) for name in names)}]"]
-    # A JSON string or number is a TOML one, but for the escape of DEL, which TOML asks for.
-    lines += [f"{_toml_key(name)} = {json.dumps(value)}".replace("\x7f", "\\u007f") for name, value in values.items()]
+    lines += [f"{_toml_key(name)} = {_toml_scalar(value)}" for name, value in values.items()]
     for name, value in table.items():
         if isinstance(value, Mapping):
             _toml_lines(value, (*names, name), lines)
@@ -229,7 +228,12 @@ def _toml_lines(table: Mapping[str, Any], names: tuple[str, ...], lines: list[st
 
 def _toml_key(name: str) -> str:
     bare = name.isascii() and name.replace("_", "a").replace("-", "a").isalnum()
-    return name if bare else json.dumps(name)
+    return name if bare else _toml_scalar(name)
+
+
+def _toml_scalar(value: Any) -> str:
+    """JSON is TOML here, but for surrogate pairs (not written: no ASCII escapes) and DEL, which TOML wants escaped."""
+    return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
 
 
 def _toml_value(text: str) -> Any:

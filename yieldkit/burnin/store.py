@@ -13,19 +13,22 @@ from urllib.parse import quote
 from yieldkit.burnin.tally import Tally
 from yieldkit.burnin.trial import TrialRecord
 from yieldkit.errors import BadFile, BadInput
-from yieldkit.files import canonical_json
+from yieldkit.files import canonical_json, fingerprint
 
 __all__ = ["FORMAT", "STORE_NAME", "Store"]
+
+Row = tuple[int, str, str, str, str, str]
 
 STORE_NAME: Final = "campaign.sqlite"
 FORMAT: Final = 1
 _APPLICATION_ID: Final = 0x796B6231  # "ykb1"
+_COLUMNS: Final = "k, kind, label, truth, observations, metrics"
 _BUSY_SECONDS: Final = 30.0
 _NOSPACE: Final = "make room or choose another folder, then run the same command again: nothing committed is lost"
 
 _SCHEMA: Final = (
     "CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID",
-    "CREATE TABLE chunks (start INTEGER PRIMARY KEY, stop INTEGER NOT NULL)",
+    "CREATE TABLE chunks (start INTEGER PRIMARY KEY, stop INTEGER NOT NULL, digest TEXT NOT NULL)",
     """CREATE TABLE trials (
         k INTEGER PRIMARY KEY,
         kind TEXT NOT NULL,
@@ -42,9 +45,9 @@ _SCHEMA: Final = (
 class Store:
     """An open store; use `reader` or `writer`, and as a context manager.
 
-    Tables: `meta` (format, identity, spec, fingerprints, versions as JSON), `chunks` (ranges of k that are complete)
-    and `trials` (one row a trial: injected truth, observations, metrics and the referee's label in columns of their
-    own).
+    Tables: `meta` (format, identity, spec, fingerprints, versions as JSON), `chunks` (ranges of k that are complete,
+    with a digest of their rows, because SQLite does not notice a changed byte) and `trials` (one row a trial: injected
+    truth, observations, metrics and the referee's label in columns of their own).
     """
 
     def __init__(self, path: Path, connection: sqlite3.Connection) -> None:
@@ -147,11 +150,11 @@ class Store:
         """
         if [record.k for record in records] != list(range(start, stop)):
             raise ValueError(f"chunk {start}..{stop} does not hold its own trials")
-        rows = []
+        rows: list[Row] = []
         for record in records:
             plain = record.to_dict()
-            columns = (canonical_json(plain[name]) for name in ("truth", "observations", "metrics"))
-            rows.append((record.k, record.kind, record.label, *columns))
+            truth, seen, metrics = (canonical_json(plain[name]) for name in ("truth", "observations", "metrics"))
+            rows.append((record.k, record.kind, record.label, truth, seen, metrics))
         with self._transaction() as connection:
             stored = connection.execute("SELECT value FROM meta WHERE key = 'task_fingerprint'").fetchone()
             if stored is None:
@@ -163,7 +166,7 @@ class Store:
                     f"trials are stored ({json.loads(stored[0])}, now {task_fingerprint})",
                     cure="likely cause: another version of yieldkit or of its data; run into another folder",
                 )
-            connection.execute("INSERT INTO chunks VALUES (?, ?)", (start, stop))
+            connection.execute("INSERT INTO chunks VALUES (?, ?, ?)", (start, stop, _digest(rows)))
             connection.executemany("INSERT INTO trials VALUES (?, ?, ?, ?, ?, ?)", rows)
 
     def covered(self) -> list[tuple[int, int]]:
@@ -193,17 +196,24 @@ class Store:
             return Tally({(kind, label): count for kind, label, count in self._connection.execute(query)})
 
     def records(self) -> Iterator[TrialRecord]:
-        """All trials in the order of k."""
-        query = "SELECT k, label, truth, observations, metrics FROM trials ORDER BY k"
+        """All trials in the order of k.
+
+        Raises:
+            BadFile: rows are not what was written.
+        """
         with self._errors():
-            for row in self._connection.execute(query):
-                yield _record(row)
+            chunks = self._connection.execute("SELECT start, stop, digest FROM chunks ORDER BY start").fetchall()
+            for start, stop, digest in chunks:
+                query = f"SELECT {_COLUMNS} FROM trials WHERE k >= ? AND k < ? ORDER BY k"
+                rows = self._connection.execute(query, (start, stop)).fetchall()
+                if _digest(rows) != digest:
+                    raise BadFile(self.path, f"is damaged: trials {start} to {stop - 1} are not what was written")
+                yield from map(_record, rows)
 
     def record(self, k: int) -> TrialRecord | None:
-        """Trial `k`, or None when it is not stored."""
-        query = "SELECT k, label, truth, observations, metrics FROM trials WHERE k = ?"
+        """Trial `k` as it is now in the file, or None when it is not stored."""
         with self._errors():
-            row = self._connection.execute(query, (k,)).fetchone()
+            row = self._connection.execute(f"SELECT {_COLUMNS} FROM trials WHERE k = ?", (k,)).fetchone()
         return None if row is None else _record(row)
 
     def _choose_journal(self) -> None:
@@ -293,14 +303,11 @@ def _put_meta(connection: sqlite3.Connection, key: str, value: Any) -> None:
     connection.execute("INSERT OR REPLACE INTO meta VALUES (?, ?)", (key, canonical_json(value)))
 
 
-def _record(row: Sequence[Any]) -> TrialRecord:
-    k, label, truth, observations, metrics = row
-    return TrialRecord.from_dict(
-        {
-            "k": k,
-            "label": label,
-            "truth": json.loads(truth),
-            "observations": json.loads(observations),
-            "metrics": json.loads(metrics),
-        }
-    )
+def _digest(rows: Sequence[Row]) -> str:
+    return fingerprint([list(row) for row in rows])
+
+
+def _record(row: Row) -> TrialRecord:
+    k, _, label, truth, observations, metrics = row
+    parts = {"truth": json.loads(truth), "observations": json.loads(observations), "metrics": json.loads(metrics)}
+    return TrialRecord.from_dict({"k": k, "label": label, **parts})

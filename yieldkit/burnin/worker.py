@@ -23,7 +23,7 @@ _cached: dict[tuple[str, str], Bench] = {}
 
 @dataclass(frozen=True)
 class ChunkResult:
-    """Records of trials start..stop-1, or the refusal (one line) or the failure (a traceback) that came instead."""
+    """Records of trials start..stop-1, or what came instead: a refusal (one line), a failure (a traceback), a death."""
 
     start: int
     stop: int
@@ -32,6 +32,7 @@ class ChunkResult:
     clean_observations: tuple[Mapping[str, Any], ...] = ()
     refusal: str = ""
     failure: str = ""
+    killed: bool = False
 
 
 def same_bench(spec_text: str, benches: Mapping[str, str]) -> Bench:

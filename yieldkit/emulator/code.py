@@ -158,6 +158,7 @@ def channels_of(program: Program, phase: Phase) -> tuple[str, ...]:
         return {
             "gather_row": ("gather_out",),
             "last_col": ("edge_out_east",),
+            "last_row": ("edge_out_south",),
             "reduce_col": ("chain_south", "edge_out_south"),
         }[phase.mode]
     if isinstance(phase, Shift):
@@ -423,6 +424,9 @@ def _stream_out(code: CoreCode, program: Program, phase: StreamOut) -> None:
         control = CONTROL_RESET if code.c == 0 else CONTROL_ADVANCE
         out = code.send(COLOUR_OF["gather_out"], tensor.dtype, [tensor.size], control=control)
         code.task("mov", out, source)
+    elif phase.mode == "last_row":
+        if code.r == code.rows - 1:
+            code.task("mov", code.send(COLOUR_OF["edge_out_south"], tensor.dtype, [tensor.size]), source)
     elif code.c == code.cols - 1:
         code.task("mov", code.send(COLOUR_OF["edge_out_east"], tensor.dtype, [tensor.size]), source)
 

@@ -124,7 +124,7 @@ def expected_lists(program: Program, phase: WGrad | StreamOut) -> list[tuple[int
         words = table[phase.x].dims[1] * table[phase.dy].dims[1] * cols
         return [(rows - 1, c, SOUTH, south, words) for c in range(cols)]
     size = table[phase.tensor].size
-    if phase.mode == "reduce_col":
+    if phase.mode in ("reduce_col", "last_row"):
         return [(rows - 1, c, SOUTH, south, size) for c in range(cols)]
     if phase.mode == "gather_row":
         return [(r, cols - 1, EAST, COLOUR_OF["gather_out"], size * cols) for r in range(rows)]
@@ -143,7 +143,7 @@ def join_outputs(program: Program, phase: WGrad | StreamOut, lists: Sequence[U32
         return np.ascontiguousarray(values.transpose(0, 4, 2, 1, 3)).reshape(cols * kc, cols * nc)
     tensor = table[phase.tensor]
     values = decode_words(np.stack(lists), tensor.dtype)
-    if phase.mode == "reduce_col":
+    if phase.mode in ("reduce_col", "last_row"):
         return values.reshape(1, cols, *tensor.dims)
     if phase.mode == "gather_row":
         return np.ascontiguousarray(values.reshape(rows, cols, *tensor.dims)[:, ::-1])

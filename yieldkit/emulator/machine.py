@@ -21,7 +21,7 @@ from yieldkit.emulator.lowering import Lowered, LoweredLaunch
 from yieldkit.emulator.scan import LogicalScan, scan_machine
 from yieldkit.workloads.program import Gemm, Gemv
 
-__all__ = ["LaunchResult", "Machine"]
+__all__ = ["LaunchResult", "Machine", "clean_elements"]
 
 F32 = npt.NDArray[np.float32]
 
@@ -163,7 +163,7 @@ class Machine:
         host, keys, expected = self._host(low, lists)
         triggers = self._triggers(low, hooks or LaunchHooks())
         taps = self._taps(low)
-        budget = RUNAWAY_FACTOR * _clean_elements(low)[low.role_of.reshape(-1)] + 1000
+        budget = RUNAWAY_FACTOR * clean_elements(low)[low.role_of.reshape(-1)] + 1000
         kernel.run(self.state, host, triggers, taps, self.neighbour, budget, self.order, self.burst)
         outputs, missing = self._collect(low, host, keys, expected)
         finished = (self.state.status == kernel.DONE) | (self.state.status == kernel.UNUSED)
@@ -350,7 +350,7 @@ def _neighbours(rows: int, cols: int) -> npt.NDArray[np.int64]:
     return result.reshape(-1, 4)
 
 
-def _clean_elements(low: LoweredLaunch) -> npt.NDArray[np.int64]:
+def clean_elements(low: LoweredLaunch) -> npt.NDArray[np.int64]:
     """int64[roles]: elements that all tasks of a role run when nothing is wrong."""
     totals = np.zeros(len(low.roles), np.int64)
     for number, role in enumerate(low.roles):

@@ -276,6 +276,8 @@ class TensorExecutor:
             return _chain(np.broadcast_to(self._get(phase.tensor), blocks.shape), 0, self.rows, "add")
         if phase.mode == "last_col":
             return _stored(blocks[:, -1:], "fp32")
+        if phase.mode == "last_row":
+            return _stored(blocks[-1:], "fp32")
         return _stored(blocks, "fp32")
 
     def _shift(self, phase: Shift) -> None:

@@ -67,7 +67,7 @@ def cover(problem: Problem, sites: Int64, *, left_shift: int, right_shift: int, 
     i, j, link = i[keep], j[keep], link[keep]
     every = np.arange(n)
     solver = linear_sum_assignment.SimpleLinearSumAssignment()
-    # Left nodes: site i's way out, then n + j the start of a chain at j. Right nodes: site j's way in, n + i the end at i.
+    # Left nodes: site i's way out, then n + j the start of a chain at j; right nodes: j's way in, n + i the end at i.
     tails = np.concatenate([i, every, n + every, n + j])
     heads = np.concatenate([j, n + every, every, n + i])
     costs = np.concatenate([link, leave, enter + toll, np.zeros(len(i), np.int64)])

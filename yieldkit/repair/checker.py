@@ -149,7 +149,9 @@ def _check_links(
     pairs = np.sort(np.concatenate(ends, axis=1), axis=0)
     _, count = np.unique(pairs, axis=1, return_counts=True)
     if (count > 1).any():
-        found.append(Violation("link sharing", 0, 0, f"{int((count > 1).sum())} physical links are used more than once"))
+        found.append(
+            Violation("link sharing", 0, 0, f"{int((count > 1).sum())} physical links are used more than once")
+        )
 
 
 def _check_spares(found: list[Violation], rules: RowShift, faults: FaultMap, col: npt.NDArray[np.int64]) -> None:

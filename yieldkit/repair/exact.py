@@ -1,4 +1,4 @@
-"""The whole problem as one CP-SAT model: every dead link as it is, no band, no branching. For small fabrics and as a peer."""
+"""The whole problem as one CP-SAT model, every dead link as it is: for small fabrics and as a peer."""
 
 from __future__ import annotations
 

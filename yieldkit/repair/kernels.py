@@ -130,11 +130,9 @@ def raise_to_fixpoint(d, high, mark_row, marks, h, v, dirty):
                 queue[(head + size) % H] = n
                 queued[n] = True
                 size += 1
-                # A neighbour raised from here must also be looked at from its other side, which it does itself.
-        if raised_up or raised_down:
-            # The neighbour's rise may bind this row again.
-            if not queued[r]:
-                queue[(head + size) % H] = r
-                queued[r] = True
-                size += 1
+        # A neighbour's rise may bind this row again.
+        if (raised_up or raised_down) and not queued[r]:
+            queue[(head + size) % H] = r
+            queued[r] = True
+            size += 1
     return -1, -1

@@ -292,8 +292,8 @@ def _level_facts(level: Level) -> dict[str, Any]:
 def row_runs(col: npt.NDArray[np.int32]) -> list[tuple[int, list[int]]]:
     """Physical columns int32[H, W] as runs: pairs (number of equal rows, runs of the row).
 
-    The runs of a row are ``[first, c1, j1, c2, j2, ...]``: the physical column of logical column 0, then at each logical
-    column c the number of sites j >= 2 that the link from c - 1 to c spans; all other links span 1.
+    The runs of a row are ``[first, c1, j1, c2, j2, ...]``: the physical column of logical column 0, then at each
+    logical column c the number of sites j >= 2 that the link from c - 1 to c spans; all other links span 1.
     """
     same = (col[1:] == col[:-1]).all(axis=1)
     starts = np.concatenate([[0], np.flatnonzero(~same) + 1, [len(col)]])

@@ -170,7 +170,9 @@ class Problem:
         inner = rows < self.height - 1
         below = down[rows[inner]]
         flags = flags[inner]
-        return not (((flags & LEAN_RIGHT) > 0) & (below == self.v) | ((flags & LEAN_LEFT) > 0) & (below == -self.v)).any()
+        return not (
+            ((flags & LEAN_RIGHT) > 0) & (below == self.v) | ((flags & LEAN_LEFT) > 0) & (below == -self.v)
+        ).any()
 
 
 def _column_at(row: Int32, position: int) -> int:

@@ -17,9 +17,9 @@ _NODE_LIMIT = 2000
 
 @dataclass(frozen=True, eq=False)
 class Decision:
-    """`feasible` True, False or None (the branching limit was reached), a field when True, the failing place when False.
+    """`feasible` is None when the branching limit was reached.
 
-    `field` is int32[H, W]; `units` are the branches that it took.
+    `field` is int32[H, W] when feasible, `failed_at` the failing place when not; `units` are the branches taken.
     """
 
     feasible: bool | None
@@ -85,14 +85,14 @@ def decide(problem: Problem, *, node_limit: int = _NODE_LIMIT) -> Decision:
         nodes += 1
         if nodes > node_limit:
             return Decision(None, nodes=nodes)
-        field, failed = least_field(problem, units)
-        if field is None:
+        found, failed = least_field(problem, units)
+        if found is None:
             if first_failure == (-1, -1):
                 first_failure = failed
             continue
-        choice = branches(problem, field)
+        choice = branches(problem, found)
         if choice is None:
-            return Decision(True, field, units=units, nodes=nodes)
+            return Decision(True, found, units=units, nodes=nodes)
         # The least field can only be cut off below by raising, so lowering units fail at once; they are kept out.
         stack.extend((*units, unit) for unit in reversed(choice) if unit[3])
     return Decision(False, failed_at=first_failure, nodes=nodes)
@@ -128,8 +128,8 @@ def explain(problem: Problem, failed: tuple[int, int], *, first_row: int, first_
             if len(long):
                 column = int(bad[begins[long[0]]] + problem.low[r] + first_col)
                 text = (
-                    f"physical row {physical} has {int(lengths[long[0]])} unusable sites in a run from column {column}; "
-                    f"links reach {problem.h} sites"
+                    f"physical row {physical} has {int(lengths[long[0]])} unusable sites in a run from column "
+                    f"{column}; links reach {problem.h} sites"
                 )
                 run = int(lengths[long[0]])
                 return {"kind": "cluster", "row": physical, "col": column, "run": run, "text": text}

@@ -60,7 +60,7 @@ class RowShift:
                 raise BadInput(f"{name} must be an integer from {least} to 100,000", value=value)
         if self.logical_shape is not None:
             shape = tuple(self.logical_shape)
-            if len(shape) != 2 or any(isinstance(n, bool) or not isinstance(n, int) or n < 1 for n in shape):
+            if len(shape) != 2 or any(isinstance(n, bool) or n < 1 for n in shape):
                 raise BadInput("logical_shape must be two positive integers", value=self.logical_shape)
             object.__setattr__(self, "logical_shape", shape)
 

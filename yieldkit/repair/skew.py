@@ -179,7 +179,7 @@ def _bases(problem: Problem) -> tuple[int | None, ...]:
     return (low, None) if low < problem.spares else (low,)
 
 
-def _descend(problem: Problem, units: tuple[Unit, ...], groups: Groups, x: np.ndarray) -> Int32 | None:  # type: ignore[type-arg]
+def _descend(problem: Problem, units: tuple[Unit, ...], groups: Groups, x: Int64) -> Int32 | None:
     """Cuts in bands around the best field so far, until the skew no longer falls; None when no band holds a field."""
     best: Int32 | None = None
     value = 0

@@ -1,7 +1,7 @@
 """Minimum total skew as a minimum cut (OR-tools max flow) over b[r, c, s] = [d[r, c] >= s].
 
-Because d does not fall along a row, level s of row r is one number, x[r, s]: the first logical column with d >= s. A row
-of `x` may be restricted to an interval, so that the graph holds a band around a known field instead of every core; and
+Because d does not fall along a row, level s of row r is one number, x[r, s]: the first logical column with d >= s. A
+row of `x` may be restricted to an interval, so that the graph holds a band around a known field instead of every core; and
 runs of rows without faults are one row of the graph with the weight of all of them.
 """
 
@@ -55,7 +55,7 @@ def group_rows(problem: Problem, *, single: npt.NDArray[np.bool_] | None = None,
 
 
 def split_for_reach(problem: Problem, groups: Groups, x: Int64) -> npt.NDArray[np.bool_] | None:
-    """Rows to take out of their runs because the field steps by more than v between two groups; None when it never does."""
+    """Rows to take out of their runs where the field steps by more than v between two groups; None if nowhere."""
     d = _group_field(problem, x)
     step = np.abs(np.diff(d, axis=0)).max(axis=1, initial=0)
     wrong = np.flatnonzero(step > problem.v)
@@ -109,9 +109,7 @@ def band_around(
     return _bounded(problem, groups, low, high, units)
 
 
-def _bounded(
-    problem: Problem, groups: Groups, low: Int64, high: Int64, units: tuple[Unit, ...]
-) -> tuple[Int64, Int64]:
+def _bounded(problem: Problem, groups: Groups, low: Int64, high: Int64, units: tuple[Unit, ...]) -> tuple[Int64, Int64]:
     level = np.arange(1, problem.spares + 1)
     forced = level[None, :] <= problem.low[groups.start][:, None]
     barred = level[None, :] > problem.high[groups.start][:, None]
@@ -171,7 +169,7 @@ def min_cut(
             sign = 1 if forward else -1
             other_g, other_c = own_g + sign * dg, own_c + sign * dc
             ok = (other_g >= 0) & (other_g < n_groups) & (other_c >= 0) & (other_c < problem.width)
-            g, c, s, og, oc = own_g[ok], own_c[ok], own_s[ok], other_g[ok], other_c[ok]
+            g, s, og, oc = own_g[ok], own_s[ok], other_g[ok], other_c[ok]
             shift = ds if reach is None else reach[np.minimum(g, og)] * (1 if ds > 0 else -1)
             far = node(og, oc, s + sign * shift)
             near = np.flatnonzero(ok)

@@ -70,7 +70,9 @@ def plan_repair(
 
     def finish(status: Status, levels: list[Level], **rest: Any) -> RepairPlan:
         seconds = time.perf_counter() - begin
-        return RepairPlan(status=status, levels=tuple(levels), seconds=seconds, core_of=rest.pop("core_of", None), **common, **rest)
+        return RepairPlan(
+            status=status, levels=tuple(levels), seconds=seconds, core_of=rest.pop("core_of", None), **common, **rest
+        )
 
     if faults.wafer_killed:
         text = "a global net of the wafer is hit: no part of it works"
@@ -138,7 +140,9 @@ def _smallest_reaches(problem: Problem, first: Decision, levels: list[Level]) ->
         undecided: int | None = None
         value = most
         for reach in range(least, most):
-            tighter = problem.at_reach(problem.h, reach) if name == "vertical_reach" else problem.at_reach(reach, problem.v)
+            tighter = (
+                problem.at_reach(problem.h, reach) if name == "vertical_reach" else problem.at_reach(reach, problem.v)
+            )
             answer = decide(tighter)
             if answer.field is not None:
                 problem, field, value = tighter, answer.field, reach

@@ -57,7 +57,9 @@ class YieldEstimate:
 
     def __add__(self, other: YieldEstimate) -> YieldEstimate:
         if self.confidence != other.confidence:
-            raise BadInput("estimates of different confidence cannot be added", value=(self.confidence, other.confidence))
+            raise BadInput(
+                "estimates of different confidence cannot be added", value=(self.confidence, other.confidence)
+            )
         return YieldEstimate(
             self.n + other.n,
             self.repaired + other.repaired,

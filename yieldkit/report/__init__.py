@@ -1,1 +1,50 @@
-"""The `report` folder."""
+"""Reports: `ReportData` in, one self-contained HTML file out. Reads results, never makes them."""
+
+from __future__ import annotations
+
+import importlib
+from typing import Any, Final
+
+_DATA: Final = (
+    "CampaignSection",
+    "ConfusionSection",
+    "DefectsSection",
+    "Fact",
+    "Headline",
+    "Interval",
+    "Level",
+    "Line",
+    "Mark",
+    "Note",
+    "OutcomeCount",
+    "Provenance",
+    "RepairSection",
+    "ReportData",
+    "SimulatedYield",
+    "Summary",
+    "Table",
+    "TrainingSection",
+    "TrialCurve",
+    "TrialRow",
+    "WaferSection",
+    "YieldLaw",
+    "YieldSection",
+)
+_HOMES: Final[dict[str, str]] = {
+    **dict.fromkeys(_DATA, "yieldkit.report.data"),
+    "pack": "yieldkit.report.packing",
+    "render_report": "yieldkit.report.write",
+    "site_states": "yieldkit.report.wafer_map",
+    "wafer_section": "yieldkit.report.wafer_map",
+    "write_report": "yieldkit.report.write",
+}
+
+__all__ = sorted(_HOMES)  # noqa: PLE0605
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'yieldkit.report' has no attribute {name!r}")
+    value = getattr(importlib.import_module(_HOMES[name]), name)
+    globals()[name] = value
+    return value

@@ -223,8 +223,9 @@ class StreamIn:
 class StreamOut:
     """Words of a tensor to MemoryX.
 
-    mode "gather_row": every core's block, at the east edge; "last_col": the last column's block, at the east edge;
-    "reduce_col": blocks added along the rows in logical order, at the south edge.
+    mode "gather_row": every core's block, at the east edge; "last_col": the last column's blocks, at the east edge;
+    "last_row": the last row's blocks, at the south edge; "reduce_col": blocks added along the rows in logical order, at
+    the south edge.
     """
 
     kind: ClassVar[str] = "stream_out"
@@ -499,7 +500,7 @@ def _check_shapes(program: Program, phase: Phase) -> None:
         if phase.mode not in ("scatter_row", "multicast_row", "multicast_col"):
             problem = "unknown mode"
     elif isinstance(phase, StreamOut):
-        if phase.mode not in ("gather_row", "last_col", "reduce_col"):
+        if phase.mode not in ("gather_row", "last_col", "last_row", "reduce_col"):
             problem = "unknown mode"
     elif isinstance(phase, Shift):
         x, y = table[phase.x], table[phase.y]

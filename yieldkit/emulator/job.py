@@ -1,0 +1,215 @@
+"""A job step by step: MemoryX feeds the launches of a program and takes what comes out."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from yieldkit.emulator.formats import round_to
+from yieldkit.emulator.hooks import LaunchHooks
+from yieldkit.emulator.lowering import Lowered, LoweredLaunch
+from yieldkit.emulator.machine import LaunchResult
+from yieldkit.emulator.memoryx import MemoryX, StepReport
+from yieldkit.emulator.tensor import ReferenceExecutor, TensorExecutor
+from yieldkit.errors import BadInput
+from yieldkit.workloads.corpus import load_corpus
+from yieldkit.workloads.program import Gemm, StreamIn
+
+__all__ = ["EXECUTORS", "HookSource", "Job", "StepResult"]
+
+F32 = npt.NDArray[np.float32]
+Executor = ReferenceExecutor | TensorExecutor
+EXECUTORS: Final[Mapping[str, Callable[..., Executor]]] = {"tensor": TensorExecutor, "reference": ReferenceExecutor}
+
+
+class HookSource(Protocol):
+    """Something that strikes: asked before every launch."""
+
+    def hooks(self, step: int, low: LoweredLaunch) -> LaunchHooks:
+        """What strikes during launch `low` of step `step`."""
+        ...
+
+
+@dataclass(frozen=True)
+class StepResult:
+    """How a step ended.
+
+    Attributes:
+        report: telemetry, or None when a launch did not complete.
+        stopped: the launch that did not complete, with its result, or None.
+        last: the result of the last launch that was scanned, completed or not.
+        outputs: streams that came out.
+        digest: hash over outputs and, where they are kept, the fp32 sums of every product.
+    """
+
+    report: StepReport | None
+    stopped: tuple[LoweredLaunch, LaunchResult] | None
+    last: LaunchResult | None
+    outputs: Mapping[str, F32]
+    digest: str
+
+
+@dataclass
+class Job:
+    """A program in progress.
+
+    Attributes:
+        lowered: the program.
+        executor: cores and their SRAM.
+        memoryx: host state.
+        step: steps done.
+        batches: (tokens, targets) a step, in place of the corpus.
+        tokens: symbols decoded so far, int64[sequences, steps] (decode).
+    """
+
+    lowered: Lowered
+    executor: Executor
+    memoryx: MemoryX
+    step: int = 0
+    batches: Sequence[tuple[npt.NDArray[Any], npt.NDArray[Any] | None]] | None = None
+    tokens: list[npt.NDArray[np.int64]] = field(default_factory=list)
+
+    @classmethod
+    def start(
+        cls,
+        lowered: Lowered,
+        *,
+        executor: str = "tensor",
+        memoryx: MemoryX | None = None,
+        weights: Mapping[str, F32] | None = None,
+        batches: Sequence[tuple[npt.NDArray[Any], npt.NDArray[Any] | None]] | None = None,
+        **options: Any,
+    ) -> Job:
+        """Boot a job: host state, empty cores, resident weights.
+
+        Args:
+            lowered: the program.
+            executor: "tensor" or "reference".
+            memoryx: host state to go on from; copied.
+            weights: initial weights in place of the program's own.
+            batches: (tokens, targets) of each step in place of the corpus.
+            **options: of the executor (queue_depth, threads, taps).
+
+        Raises:
+            BadInput: unknown executor or weights that do not fit.
+        """
+        if executor not in EXECUTORS:
+            raise BadInput("executor must be one of " + ", ".join(sorted(EXECUTORS)), value=executor)
+        host = memoryx.copy() if memoryx is not None else MemoryX.initial(lowered.program, weights)
+        cores = EXECUTORS[executor](lowered, **options)
+        job = cls(lowered, cores, host, host.step, batches)
+        program = lowered.program
+        for item in program.job.get("resident", ()):
+            cores.write(item["tensor"], _resident(program.rows, program.cols, program.dtype, item, host.weights))
+        return job
+
+    def run_step(self, source: HookSource | None = None) -> StepResult:
+        """Run one step; a launch that does not complete ends it."""
+        kind = self.lowered.program.job.get("kind")
+        if kind == "decode":
+            return self._decode_step(source)
+        tokens, targets = self._batch()
+        outputs, stopped, last, digest = self._launches(
+            lambda low: self.memoryx.streams(low.launch, tokens, targets), source
+        )
+        if stopped is not None:
+            return StepResult(None, stopped, last, outputs, digest)
+        if kind == "training":
+            report = self.memoryx.update(outputs, tokens)
+        else:
+            report = self.memoryx.report(outputs)
+        self.step += 1
+        return StepResult(report, None, last, outputs, digest)
+
+    def _batch(self) -> tuple[npt.NDArray[Any], npt.NDArray[Any] | None]:
+        if self.batches is not None:
+            return self.batches[self.step % len(self.batches)]
+        job = self.lowered.program.job
+        model = job["model"]
+        if model["vocabulary"] < 256:
+            raise BadInput("a byte corpus needs a vocabulary of 256", value=model["vocabulary"], cure="give batches")
+        return load_corpus(job["corpus"]).batch(self.step, model["sequences"], model["context"], job["seed"])
+
+    def _launches(
+        self, streams: Callable[[LoweredLaunch], Mapping[str, F32]], source: HookSource | None
+    ) -> tuple[dict[str, F32], tuple[LoweredLaunch, LaunchResult] | None, LaunchResult | None, str]:
+        outputs: dict[str, F32] = {}
+        digest = hashlib.sha256()
+        last = None
+        for low in self.lowered.launches:
+            hooks = source.hooks(self.step, low) if source is not None else None
+            result = self.executor.launch(low, streams(low), hooks)
+            outputs |= result.outputs
+            for table in (result.outputs, result.taps):
+                for name in sorted(table):
+                    digest.update(name.encode())
+                    digest.update(np.ascontiguousarray(table[name]))
+            if result.scan is not None:
+                last = result
+            if not result.completed:
+                return outputs, (low, result), last, digest.hexdigest()[:16]
+        return outputs, None, last, digest.hexdigest()[:16]
+
+    def _decode_step(self, source: HookSource | None) -> StepResult:
+        program = self.lowered.program
+        prompts = np.array(program.job["prompts"], np.int64)
+        context = int(program.job["model"]["context"])
+        if self.step >= context:
+            raise BadInput(f"the KV cache holds {context} positions", value=self.step, cure="decode fewer steps")
+        symbols = prompts[:, self.step] if self.step < prompts.shape[1] else self.tokens[-1]
+        here = np.zeros(context, np.float32)
+        here[self.step] = 1.0
+        mask = np.where(np.arange(context) <= self.step, np.float32(0.0), np.float32(-np.inf))
+        rows, cols = program.rows, program.cols
+        x = self.memoryx.weights["wte"][symbols] + self.memoryx.weights["wpe"][self.step]
+        arrays = {
+            "embedding": np.ascontiguousarray(x.reshape(1, len(symbols), cols, -1).transpose(0, 2, 1, 3)),
+            "here": here.reshape(rows, 1, -1),
+            "mask": mask.reshape(rows, 1, -1),
+        }
+        forms = {item["stream"]: item["form"] for item in program.job["inputs"]}
+
+        def streams(low: LoweredLaunch) -> dict[str, F32]:
+            phases = [p for p in low.launch.phases if isinstance(p, Gemm | StreamIn)]
+            return {p.stream: arrays[forms[p.stream]] for p in phases}
+
+        outputs, stopped, last, digest = self._launches(streams, source)
+        if stopped is not None:
+            return StepResult(None, stopped, last, outputs, digest)
+        logits = self.logits(outputs)
+        self.tokens.append(_greedy(logits))
+        self.step += 1
+        bad = "" if np.isfinite(logits).all() else "logits"
+        return StepResult(StepReport(float("nan"), nonfinite=bad), None, last, outputs, digest)
+
+    def logits(self, outputs: Mapping[str, F32]) -> F32:
+        """Logits of a step, float32[sequences, vocabulary] (decode) or [sequences, context, vocabulary] (forward)."""
+        program = self.lowered.program
+        model = program.job["model"]
+        for item in program.job["outputs"]:
+            if item["form"] == "logits":
+                value = outputs[item["stream"]]
+                flat = value.transpose(0, 2, 1, 3).reshape(-1, value.shape[1] * value.shape[3])
+                if program.job["kind"] == "decode":
+                    return flat
+                return flat.reshape(model["sequences"], model["context"], -1)
+        raise BadInput("the program puts no logits out", value=program.name)
+
+
+def _resident(rows: int, cols: int, dtype: str, item: Mapping[str, Any], weights: Mapping[str, F32]) -> F32:
+    value = weights[item["param"]]
+    if item["form"] == "vector":
+        return value.reshape(1, cols, -1)
+    matrix = round_to(value, dtype)
+    k, n = matrix.shape
+    return np.ascontiguousarray(matrix.reshape(cols, k // cols, rows, n // rows).transpose(2, 0, 1, 3))
+
+
+def _greedy(logits: F32) -> npt.NDArray[np.int64]:
+    """Symbol with the largest logit, the lowest of equals; NaNs never win."""
+    return np.where(np.isnan(logits), -np.inf, logits).argmax(axis=1).astype(np.int64)

@@ -1,0 +1,221 @@
+"""`run`: a program on a booted fabric, from the first step to the last or to where it stops."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from yieldkit.emulator.job import HookSource, Job, StepResult
+from yieldkit.emulator.lowering import Lowered, lower
+from yieldkit.emulator.memoryx import MemoryX
+from yieldkit.emulator.placement import FabricView, Placement
+from yieldkit.emulator.symptoms import COMPLETED, CRASH_DETECTED, STALL_DETECTED, Symptoms
+from yieldkit.emulator.timing import step_cycles
+from yieldkit.errors import BadInput
+from yieldkit.files import fingerprint
+from yieldkit.quantities import Site
+from yieldkit.workloads.program import Program
+
+__all__ = ["RunResult", "Telemetry", "run", "run_job", "symptoms_of"]
+
+F32 = npt.NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class RunResult:
+    """What a run left behind.
+
+    Attributes:
+        symptoms: what could be seen from outside.
+        outputs: streams of the last step, by name.
+        state_hash: hash over every step's outputs and over the host's weights and moments.
+        step_digests: hash of each step's outputs (and fp32 sums, where they are kept).
+        cycles: estimated cycles.
+        memoryx: host state at the end.
+        tokens: int64[sequences, steps] decoded symbols.
+        job: the job, for reading tensors and logits.
+    """
+
+    symptoms: Symptoms
+    outputs: Mapping[str, F32]
+    state_hash: str
+    step_digests: tuple[str, ...]
+    cycles: int
+    memoryx: MemoryX
+    tokens: npt.NDArray[np.int64]
+    job: Job
+
+    @property
+    def losses(self) -> tuple[float, ...]:
+        """Mean loss of each step done, nats."""
+        return self.symptoms.loss
+
+    def _repr_html_(self) -> str:
+        s = self.symptoms
+        loss = f", loss {s.loss[0]:.4f} to {s.loss[-1]:.4f}" if s.loss else ""
+        return f"<b>{s.status}</b>: {s.steps_done} of {s.steps_planned} steps{loss}, state {self.state_hash}"
+
+
+def run(
+    program: Program | Lowered,
+    fabric: FabricView,
+    *,
+    executor: str = "tensor",
+    steps: int = 1,
+    origin: Site = (0, 0),
+    faults: HookSource | None = None,
+    memoryx: MemoryX | None = None,
+    weights: Mapping[str, F32] | None = None,
+    batches: Sequence[tuple[npt.NDArray[Any], npt.NDArray[Any] | None]] | None = None,
+    taps: bool = True,
+    threads: int = 1,
+    progress: Callable[[int, StepResult], None] | None = None,
+) -> RunResult:
+    """Run a program on a booted fabric.
+
+    Args:
+        program: a Program, or one already lowered.
+        fabric: a booted fabric; decides which physical cores work, never a value.
+        executor: "tensor" or "reference".
+        steps: steps to do.
+        origin: logical core at the rectangle's north-west corner.
+        faults: what strikes, by step and launch.
+        memoryx: host state to go on from (a checkpoint); copied.
+        weights: initial weights in place of the program's own.
+        batches: (tokens, targets) of each step in place of the program's corpus.
+        taps: hash the fp32 sums of every product too, where a wrong order of summation shows.
+        threads: for matrix products; changes no bit.
+        progress: called after each step.
+
+    Returns:
+        the result; a stalled or crashed run is a result with its symptoms, not an error.
+
+    Raises:
+        BadInput: the rectangle does not fit the fabric, or the program does not fit its cores.
+    """
+    if steps < 1:
+        raise BadInput("steps must be at least 1", value=steps)
+    lowered = program if isinstance(program, Lowered) else lower(program, sram_words=_sram_words(fabric))
+    placement = Placement.of(lowered.program, fabric, origin)
+    options: dict[str, Any] = {"queue_depth": _queue_depth(fabric), "threads": threads}
+    if executor == "tensor":
+        options["taps"] = taps
+    job = Job.start(lowered, executor=executor, memoryx=memoryx, weights=weights, batches=batches, **options)
+    return run_job(job, placement, steps, faults=faults, progress=progress)
+
+
+def run_job(
+    job: Job,
+    placement: Placement,
+    steps: int,
+    *,
+    faults: HookSource | None = None,
+    progress: Callable[[int, StepResult], None] | None = None,
+) -> RunResult:
+    """Run `steps` more steps of a job that has been started."""
+    telemetry = Telemetry()
+    result = None
+    for _ in range(steps):
+        result = job.run_step(faults)
+        telemetry.add(job, result)
+        if progress is not None:
+            progress(job.step, result)
+        if result.stopped is not None:
+            break
+    symptoms = symptoms_of(job, placement, steps, telemetry)
+    digest = fingerprint("".join([*telemetry.digests, job.memoryx.state_hash]).encode())
+    tokens = np.stack(job.tokens, axis=1) if job.tokens else np.zeros((0, 0), np.int64)
+    return RunResult(
+        symptoms,
+        result.outputs if result is not None else {},
+        digest,
+        tuple(telemetry.digests),
+        symptoms.cycles,
+        job.memoryx,
+        tokens,
+        job,
+    )
+
+
+class Telemetry:
+    """Collects what every step reports."""
+
+    def __init__(self) -> None:
+        self.loss: list[float] = []
+        self.grad_norm: list[float] = []
+        self.update_norm: list[float] = []
+        self.digests: list[str] = []
+        self.nonfinite: tuple[int, str] | None = None
+        self.bad_logits = 0
+        self.last: StepResult | None = None
+        self.scanned: StepResult | None = None
+
+    def add(self, job: Job, result: StepResult) -> None:
+        """Take in one step."""
+        self.last = result
+        if result.last is not None:
+            self.scanned = result
+        self.digests.append(result.digest)
+        if result.report is None:
+            return
+        kind = job.lowered.program.job.get("kind")
+        if kind == "decode":
+            self.bad_logits += int((~np.isfinite(job.logits(result.outputs))).sum())
+        else:
+            self.loss.append(result.report.loss)
+        if kind == "training":
+            self.grad_norm.append(result.report.grad_norm)
+            self.update_norm.append(result.report.update_norm)
+        if result.report.nonfinite and self.nonfinite is None:
+            self.nonfinite = (job.step - 1, result.report.nonfinite)
+
+
+def symptoms_of(job: Job, placement: Placement, planned: int, telemetry: Telemetry) -> Symptoms:
+    """Symptoms of a run from its telemetry and the last scan."""
+    program = job.lowered.program
+    last = telemetry.last
+    stopped = last.stopped if last is not None else None
+    scanned = telemetry.scanned.last if telemetry.scanned is not None else None
+    scan = scanned.scan if scanned is not None else None
+    status = COMPLETED
+    if stopped is not None:
+        halted = scan is not None and any(state == "HALTED" for _, _, state, _, _ in scan.waiting)
+        status = CRASH_DETECTED if halted else STALL_DETECTED
+    cycles = step_cycles(job.lowered)
+    done = len(telemetry.digests) - (1 if stopped is not None else 0)
+    return Symptoms(
+        program=program.fingerprint,
+        status=status,
+        steps_planned=planned,
+        steps_done=done,
+        loss=tuple(telemetry.loss),
+        grad_norm=tuple(telemetry.grad_norm),
+        update_norm=tuple(telemetry.update_norm),
+        nonfinite_step=telemetry.nonfinite[0] if telemetry.nonfinite else None,
+        nonfinite_channel=telemetry.nonfinite[1] if telemetry.nonfinite else "",
+        tokens=tuple(int(t) for step in job.tokens for t in step),
+        logit_nonfinite=telemetry.bad_logits,
+        stalled_launch=stopped[0].name if stopped is not None else "",
+        waiting=placement.waiting(scan) if scan is not None else (),
+        link_mismatch=placement.links(scan) if scan is not None else (),
+        config_mismatch=placement.config(scan) if scan is not None else (),
+        events=placement.events(scan) if scan is not None else (),
+        leftover=placement.leftover(scan) if scan is not None else (),
+        host_missing=stopped[1].missing if stopped is not None else (),
+        cycles=cycles * done,
+        expected_cycles=cycles * planned,
+    )
+
+
+def _sram_words(fabric: FabricView) -> int:
+    machine = getattr(getattr(fabric, "spec", None), "machine", None)
+    return int(machine.sram_words) if machine is not None else 12_288
+
+
+def _queue_depth(fabric: FabricView) -> int:
+    machine = getattr(getattr(fabric, "spec", None), "machine", None)
+    return int(machine.queue_depth) if machine is not None else 4
