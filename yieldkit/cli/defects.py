@@ -37,11 +37,11 @@ def yield_(
     if target is not None:
         parameters = {k: v for k, v in law.describe().items() if k not in ("law", "d0_per_cm2")}
         law = type(law).from_yield(target, area_mm2=area_mm2, **parameters)
-    value = law.yield_(area_mm2=area_mm2)
-    facts = {**law.describe(), "area_mm2": area_mm2, "yield": value, "mean_defects": law.mean(area_mm2=area_mm2)}
+    value, mean = law.yield_(area_mm2=area_mm2), law.mean(area_mm2=area_mm2)
+    facts = {**law.describe(), "area_mm2": area_mm2, "yield": value, "mean_defects": mean}
     text = (
-        f"{law.name}: {law.d0_per_cm2:.6g} defects per cm² on {area_mm2:g} mm²: yield {_percent(value, certain=facts['mean_defects'] == 0)}, "
-        f"{facts['mean_defects']:.6g} defects on average"
+        f"{law.name}: {law.d0_per_cm2:.6g} defects per cm² on {area_mm2:g} mm²: "
+        f"yield {_percent(value, certain=mean == 0)}, {mean:.6g} defects on average"
     )
     emit(facts, text, as_json=as_json)
 
