@@ -107,7 +107,7 @@ def map_parts(section: WaferSection) -> dict[str, Any]:
     tall, wide = section.rows * section.pitch_mm[0], section.cols * section.pitch_mm[1]
     height = max(1, round(_STILL_WIDTH * tall / wide))
     step_x, step_y = _STILL_WIDTH / section.cols, height / section.rows
-    size = max(4.3, min(0.26 * min(step_x, step_y), 16.0))
+    size = max(6.0, min(0.26 * min(step_x, step_y), 16.0))
     overlay: list[str] = []
     for name, row, col, drow, dcol in chosen:
         x, y = (col + 0.5 + dcol / 2) * step_x, (row + 0.5 + drow / 2) * step_y
