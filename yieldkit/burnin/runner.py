@@ -98,12 +98,12 @@ def run_chunks(
         store.add_chunk(
             result.start,
             result.stop,
-            result.records,
+            result.rows,
             task_fingerprint=result.task_fingerprint,
             clean_observations=result.clean_observations,
         )
-        ledger.add(result.records)
-        added += len(result.records)
+        ledger.add(result.rows)
+        added += len(result.rows)
         decision = ledger.decision
         return Progress(
             done=ledger.tally.n,

@@ -8,7 +8,7 @@ from typing import Final
 
 from yieldkit.burnin.spec import CampaignSection
 from yieldkit.burnin.tally import Tally
-from yieldkit.burnin.trial import TrialRecord
+from yieldkit.burnin.trial import TrialRow
 from yieldkit.reliability.proportions import wilson_interval
 
 __all__ = ["BUDGET", "HALF_WIDTH", "Decision", "Ledger"]
@@ -82,11 +82,11 @@ class Ledger:
         self._out += 1
         return chunk
 
-    def add(self, records: Sequence[TrialRecord]) -> None:
-        """Book the stored records of one chunk that was handed out."""
+    def add(self, rows: Sequence[TrialRow]) -> None:
+        """Book the stored trials of one chunk that was handed out."""
         self._out -= 1
-        number = records[0].k // self._plan.round
-        tally = Tally.of(records)
+        number = rows[0].k // self._plan.round
+        tally = Tally.of(rows)
         self._tally = self._tally + tally
         self._open[number] = self._open.get(number, Tally()) + tally
         self._close_rounds()

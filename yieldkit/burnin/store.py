@@ -11,13 +11,11 @@ from typing import Any, Final, Self
 from urllib.parse import quote
 
 from yieldkit.burnin.tally import Tally
-from yieldkit.burnin.trial import TrialRecord
+from yieldkit.burnin.trial import TrialRecord, TrialRow
 from yieldkit.errors import BadFile, BadInput
 from yieldkit.files import canonical_json, fingerprint
 
 __all__ = ["FORMAT", "STORE_NAME", "Store"]
-
-Row = tuple[int, str, str, str, str, str]
 
 STORE_NAME: Final = "campaign.sqlite"
 FORMAT: Final = 1
@@ -137,7 +135,7 @@ class Store:
         self,
         start: int,
         stop: int,
-        records: Sequence[TrialRecord],
+        rows: Sequence[TrialRow],
         *,
         task_fingerprint: str,
         clean_observations: Sequence[Mapping[str, Any]] = (),
@@ -148,13 +146,8 @@ class Store:
             BadInput: another version of the program, the wafer or the bench has made the trials stored so far.
             BadFile: the disk is full or the file cannot be written.
         """
-        if [record.k for record in records] != list(range(start, stop)):
+        if [row.k for row in rows] != list(range(start, stop)):
             raise ValueError(f"chunk {start}..{stop} does not hold its own trials")
-        rows: list[Row] = []
-        for record in records:
-            plain = record.to_dict()
-            truth, seen, metrics = (canonical_json(plain[name]) for name in ("truth", "observations", "metrics"))
-            rows.append((record.k, record.kind, record.label, truth, seen, metrics))
         with self._transaction() as connection:
             stored = connection.execute("SELECT value FROM meta WHERE key = 'task_fingerprint'").fetchone()
             if stored is None:
@@ -205,16 +198,16 @@ class Store:
             chunks = self._connection.execute("SELECT start, stop, digest FROM chunks ORDER BY start").fetchall()
             for start, stop, digest in chunks:
                 query = f"SELECT {_COLUMNS} FROM trials WHERE k >= ? AND k < ? ORDER BY k"
-                rows = self._connection.execute(query, (start, stop)).fetchall()
+                rows = [TrialRow(*row) for row in self._connection.execute(query, (start, stop))]
                 if _digest(rows) != digest:
                     raise BadFile(self.path, f"is damaged: trials {start} to {stop - 1} are not what was written")
-                yield from map(_record, rows)
+                yield from (TrialRecord.from_row(row) for row in rows)
 
     def record(self, k: int) -> TrialRecord | None:
         """Trial `k` as it is now in the file, or None when it is not stored."""
         with self._errors():
             row = self._connection.execute(f"SELECT {_COLUMNS} FROM trials WHERE k = ?", (k,)).fetchone()
-        return None if row is None else _record(row)
+        return None if row is None else TrialRecord.from_row(TrialRow(*row))
 
     def _choose_journal(self) -> None:
         mode = ""
@@ -303,11 +296,5 @@ def _put_meta(connection: sqlite3.Connection, key: str, value: Any) -> None:
     connection.execute("INSERT OR REPLACE INTO meta VALUES (?, ?)", (key, canonical_json(value)))
 
 
-def _digest(rows: Sequence[Row]) -> str:
+def _digest(rows: Sequence[TrialRow]) -> str:
     return fingerprint([list(row) for row in rows])
-
-
-def _record(row: Row) -> TrialRecord:
-    k, _, label, truth, observations, metrics = row
-    parts = {"truth": json.loads(truth), "observations": json.loads(observations), "metrics": json.loads(metrics)}
-    return TrialRecord.from_dict({"k": k, "label": label, **parts})

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Self
 
-from yieldkit.burnin.trial import TrialRecord
+from yieldkit.burnin.trial import TrialRecord, TrialRow
 
 __all__ = ["Tally"]
 
@@ -19,8 +19,8 @@ class Tally:
     counts: Mapping[tuple[str, str], int] = field(default_factory=dict)
 
     @classmethod
-    def of(cls, records: Iterable[TrialRecord]) -> Self:
-        """Count records."""
+    def of(cls, records: Iterable[TrialRecord | TrialRow]) -> Self:
+        """Count trials."""
         return cls(dict(Counter((record.kind, record.label) for record in records)))
 
     def __add__(self, other: Tally) -> Tally:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import importlib
+import json
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final, Protocol, Self, cast
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol, Self, cast
 
 from yieldkit.errors import BadInput
 from yieldkit.files import canonical_json
@@ -13,13 +15,27 @@ from yieldkit.files import canonical_json
 if TYPE_CHECKING:
     from yieldkit.burnin.spec import CampaignSpec
 
-__all__ = ["BENCHES", "SEMANTICS", "Bench", "BenchModule", "TrialRecord", "bench_module", "open_bench"]
+__all__ = ["BENCHES", "SEMANTICS", "Bench", "BenchModule", "TrialRecord", "TrialRow", "bench_module", "open_bench"]
 
 SEMANTICS: Final = 1
 """Version of the rules by which (spec, seed, k) becomes a record; it is part of every fingerprint."""
 
 BENCHES: Final[Mapping[str, str]] = {"emulator": "yieldkit.burnin.emulator_bench"}
 """The module behind each kind of bench; others are given by the caller, see `open_bench`."""
+
+
+class TrialRow(NamedTuple):
+    """A trial as the store keeps it; the last three are canonical JSON."""
+
+    k: int
+    kind: str
+    label: str
+    truth: str
+    observations: str
+    metrics: str
+
+
+_PLAIN: Final = frozenset({str, int, bool, type(None)})
 
 
 @dataclass(frozen=True)
@@ -60,6 +76,22 @@ class TrialRecord:
         """Rebuild what `to_dict` wrote; metrics are numbers again."""
         metrics = {name: float(value) if isinstance(value, str) else value for name, value in data["metrics"].items()}
         return cls(int(data["k"]), data["truth"], str(data["label"]), data["observations"], metrics)
+
+    def to_row(self) -> TrialRow:
+        """What the store keeps: canonical JSON texts.
+
+        Raises:
+            TypeError: something in the record is not JSON.
+        """
+        plain = self.to_dict()
+        truth, observations, metrics = (canonical_json(plain[name]) for name in ("truth", "observations", "metrics"))
+        return TrialRow(plain["k"], self.kind, plain["label"], truth, observations, metrics)
+
+    @classmethod
+    def from_row(cls, row: TrialRow) -> Self:
+        """Rebuild what `to_row` wrote."""
+        parts = {name: json.loads(getattr(row, name)) for name in ("truth", "observations", "metrics")}
+        return cls.from_dict({"k": row.k, "label": row.label, **parts})
 
     def text(self) -> str:
         """Canonical JSON: two records are the same trial's exactly when their texts are equal (NaN included)."""
@@ -135,16 +167,16 @@ def open_bench(spec: CampaignSpec, benches: Mapping[str, str] | None = None) -> 
 
 
 def _plain(value: Any) -> Any:
-    if isinstance(value, Mapping):
+    exact = type(value)
+    if exact in _PLAIN:
+        return value
+    if exact is float:
+        return value if math.isfinite(value) else str(value)
+    if exact is dict or isinstance(value, Mapping):
         return {str(name): _plain(item) for name, item in value.items()}
     if isinstance(value, list | tuple):
         return [_plain(item) for item in value]
-    if not isinstance(value, bool | int | float | str) and hasattr(value, "item"):
-        value = value.item()
     if isinstance(value, float):
         # A subclass such as numpy's float64 must print as a plain number.
-        number = float(value)
-        if number != number:
-            return "nan"
-        return number if abs(number) != float("inf") else ("inf" if number > 0 else "-inf")
-    return value
+        return _plain(float(value))
+    return _plain(value.item()) if hasattr(value, "item") else value

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from yieldkit.burnin.spec import CampaignSpec
-from yieldkit.burnin.trial import Bench, TrialRecord, open_bench
+from yieldkit.burnin.trial import Bench, TrialRow, open_bench
 from yieldkit.errors import YieldkitError
 
 __all__ = ["ChunkResult", "prepare_process", "run_chunk", "same_bench"]
@@ -23,11 +23,11 @@ _cached: dict[tuple[str, str], Bench] = {}
 
 @dataclass(frozen=True)
 class ChunkResult:
-    """Records of trials start..stop-1, or what came instead: a refusal (one line), a failure (a traceback), a death."""
+    """Trials start..stop-1, or what came instead: a refusal (one line), a failure (a traceback), a death."""
 
     start: int
     stop: int
-    records: tuple[TrialRecord, ...] = ()
+    rows: tuple[TrialRow, ...] = ()
     task_fingerprint: str = ""
     clean_observations: tuple[Mapping[str, Any], ...] = ()
     refusal: str = ""
@@ -52,14 +52,12 @@ def run_chunk(spec_text: str, benches: Mapping[str, str], start: int, stop: int)
     k = -1
     try:
         bench = same_bench(spec_text, benches)
-        records = []
+        rows = []
         for k in range(start, stop):
             record = bench.trial(k)
             if record.k != k:
                 raise ValueError(f"the bench answered with trial {record.k}")
-            record.text()
-            # As it will be read from the store: the same value in every process, whatever number types the bench used.
-            records.append(TrialRecord.from_dict(record.to_dict()))
+            rows.append(record.to_row())
     except YieldkitError as error:
         where = f"trial {k}: " if k >= 0 else ""
         return ChunkResult(start, stop, refusal=f"{where}{error}")
@@ -67,7 +65,7 @@ def run_chunk(spec_text: str, benches: Mapping[str, str], start: int, stop: int)
         where = f"trial {k}" if k >= 0 else "building the bench"
         return ChunkResult(start, stop, failure=f"{where}:\n{traceback.format_exc()}")
     clean = tuple(getattr(bench, "clean_observations", ()))
-    return ChunkResult(start, stop, tuple(records), bench.task_fingerprint, clean)
+    return ChunkResult(start, stop, tuple(rows), bench.task_fingerprint, clean)
 
 
 def prepare_process(parent: int) -> None:
