@@ -110,3 +110,21 @@ def test_files_that_are_no_taxonomy(tmp_path: Path) -> None:
     path.write_bytes(b"\xff\xfe")
     with pytest.raises(BadFile, match="UTF-8"):
         load_taxonomy(path)
+
+
+DOCUMENT = Path(__file__).parents[2] / "docs" / "taxonomy.md"
+
+
+def test_the_document_prints_the_table_that_is_used() -> None:
+    text = DOCUMENT.read_text(encoding="utf-8")
+    for entry in load_taxonomy().on("manifestation"):
+        action = f"{entry.immediate} / {entry.follow_up}"
+        assert f"| {entry.id} | {entry.evidence} | {entry.outcome_class} | {action} | {entry.judge}" in text
+
+
+def test_the_example_of_the_document_works(tmp_path: Path) -> None:
+    text = DOCUMENT.read_text(encoding="utf-8")
+    example = text.split("```toml\n", 1)[1].split("```", 1)[0]
+    taxonomy = load_taxonomy(extension(tmp_path, example, head=""))
+    assert taxonomy.version == "1.0+lab-2"
+    assert taxonomy.right_answer("HOT_SPOT") == "SLOW"

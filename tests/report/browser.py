@@ -33,21 +33,25 @@ class Visit:
         return found.group(1)
 
 
-def visit(page: Path, folder: Path, *, picture: bool = False, width: int = 1240, height: int = 1000) -> Visit:
-    """Open `page`, or skip when no Chromium is installed."""
+def visit(
+    page: Path, folder: Path, *, picture: bool = False, width: int = 1240, height: int = 1000, wait_ms: int = 0
+) -> Visit:
+    """Open `page`, let its clock run for `wait_ms`, or skip when no Chromium is installed."""
     browser = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
     if browser is None:
         pytest.skip("not run: no chromium on this machine; .ci/run installs it")
-    common = [browser, *_FLAGS, f"--user-data-dir={folder / 'profile'}", f"--window-size={width},{height}"]
-    done = subprocess.run(
-        [*common, "--dump-dom", page.as_uri()], capture_output=True, text=True, timeout=120, check=True
-    )
+    shot = folder / "page.png" if picture else None
+    command = [
+        browser,
+        *_FLAGS,
+        f"--user-data-dir={folder / 'profile'}",
+        f"--window-size={width},{height}",
+        "--dump-dom",
+    ]
+    if shot is not None:
+        command.append(f"--screenshot={shot}")
+    if wait_ms:
+        command.append(f"--virtual-time-budget={wait_ms}")
+    done = subprocess.run([*command, page.as_uri()], capture_output=True, text=True, timeout=120, check=True)
     console = tuple(line for line in done.stderr.splitlines() if ":CONSOLE" in line)
-    shot: Path | None = None
-    if picture:
-        shot = folder / "page.png"
-        drawn = subprocess.run(
-            [*common, f"--screenshot={shot}", page.as_uri()], capture_output=True, text=True, timeout=120, check=True
-        )
-        console += tuple(line for line in drawn.stderr.splitlines() if ":CONSOLE" in line)
     return Visit(done.stdout, console, shot)
