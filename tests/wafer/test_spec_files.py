@@ -92,6 +92,7 @@ def test_contradictions_are_named_together(tmp_path: Path) -> None:
         ("edge_exclusion_mm = 0.0", "edge_exclusion_mm = 150.0", "edge_exclusion_mm"),
         ("edge_exclusion_mm = 0.0", "edge_exclusion_mm = 30.0", "logical.cols"),
         ("core_rows = 11", "core_rows = 1000000", "reticle"),
+        ("power_region_rows = 2", "power_region_rows = 23", "areas.power_region_rows"),
     ],
 )
 def test_single_contradictions(tmp_path: Path, old: str, new: str, where: str) -> None:

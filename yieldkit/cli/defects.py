@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import click
 
 from yieldkit.cli import emit, json_option
 from yieldkit.cli.spec_options import chosen_law, chosen_wafer, law_options, wafer_options
 from yieldkit.errors import BadInput
+
+if TYPE_CHECKING:
+    from yieldkit.defects import DefectBatch
 
 __all__ = ["command"]
 
@@ -66,14 +71,12 @@ def sample(
     as_json: bool,
 ) -> None:
     """Draw the defects of wafers."""
-    import numpy as np
-
     wafer = chosen_wafer(preset, spec)
     law = chosen_law(law_name, d0, alpha, layers, wafer)
     batch = law.sample_wafers(wafer, n, rng=seed)
     counts = batch.counts
     if out is not None:
-        _write_csv(out, batch, np.repeat(np.arange(n), counts))
+        _write_csv(out, batch)
     facts = {
         **law.describe(),
         "wafer": wafer.name,
@@ -95,22 +98,14 @@ def sample(
     emit(facts, text + (f"\nwritten to {out}" if out else ""), as_json=as_json)
 
 
-def _write_csv(out: str, batch: object, wafer_of: object) -> None:
+def _write_csv(out: str, batch: DefectBatch) -> None:
+    import numpy as np
     import pandas as pd
 
-    from yieldkit.defects import DefectBatch
     from yieldkit.files import write_text
 
-    assert isinstance(batch, DefectBatch)
-    table = pd.DataFrame(
-        {
-            "wafer": wafer_of,
-            "x_mm": batch.x_mm,
-            "y_mm": batch.y_mm,
-            "size_um": batch.size_um,
-            "layer": batch.layer,
-        }
-    )
+    columns = {"x_mm": batch.x_mm, "y_mm": batch.y_mm, "size_um": batch.size_um, "layer": batch.layer}
+    table = pd.DataFrame({"wafer": np.repeat(np.arange(len(batch)), batch.counts), **columns})
     write_text(out, table.to_csv(index=False, lineterminator="\n"))
 
 

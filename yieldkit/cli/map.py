@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import click
 
 from yieldkit.cli import emit, json_option
 from yieldkit.cli.spec_options import chosen_law, chosen_wafer, law_options, wafer_options
 from yieldkit.errors import BadInput
+
+if TYPE_CHECKING:
+    from yieldkit.faultmap import FaultMap
 
 __all__ = ["command"]
 
@@ -103,10 +108,7 @@ def faults(
     emit(facts, _text(found) + (f"\nwritten to {out}" if out else ""), as_json=as_json)
 
 
-def _facts(found: object) -> dict[str, object]:
-    from yieldkit.faultmap import FaultMap
-
-    assert isinstance(found, FaultMap)
+def _facts(found: FaultMap) -> dict[str, object]:
     return {
         "wafer": found.wafer_name,
         "wafer_id": found.wafer_id,
@@ -121,10 +123,7 @@ def _facts(found: object) -> dict[str, object]:
     }
 
 
-def _text(found: object) -> str:
-    from yieldkit.faultmap import FaultMap
-
-    assert isinstance(found, FaultMap)
+def _text(found: FaultMap) -> str:
     lines = [str(found)]
     if found.outcomes:
         effects = ", ".join(f"{n} {effect}" for effect, n in found.effects().items())

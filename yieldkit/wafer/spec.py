@@ -157,6 +157,8 @@ class WaferSpec(Section):
         total = sum(getattr(self.areas, kind).fraction for kind in AREA_KINDS)
         if total > 1 + 1e-9:
             found.append(("areas", f"fractions add up to {total:.6g}, more than 1"))
+        if self.areas.power_region_rows > rows or self.areas.power_region_cols > cols:
+            found.append(("areas.power_region_rows", f"the region is larger than the {rows} x {cols} grid of sites"))
         if self.process.reference_size_um < self.process.smallest_size_um:
             found.append(("process.reference_size_um", "is below smallest_size_um"))
         if self.machine.sram_words % self.machine.banks:

@@ -230,7 +230,7 @@ class _Reader:
         announced = sum(int(row.get("NDEFECT", 0)) for row in wafer.summaries)
         if wafer.summaries and announced != len(defects):
             notes.append(f"SummaryList announces {announced} defects, the list has {len(defects)}")
-        bad = {(int(x), int(y)) for x, y in defects.die.tolist()}
+        bad = set(zip(defects.die[:, 0].tolist(), defects.die[:, 1].tolist(), strict=True))
         if wafer.plan and bad - wafer.plan:
             notes.append(f"{len(bad - wafer.plan)} dies with defects are not in SampleTestPlan; they are counted too")
         dies = np.array(sorted(wafer.plan | bad if wafer.plan else ()), np.int32).reshape(-1, 2)

@@ -36,6 +36,12 @@ def statements(path: str | Path, text: str) -> list[Statement]:
     found: list[Statement] = []
     current: Statement | None = None
     for number, line in enumerate(text.split("\n"), start=1):
+        if current is not None and '"' not in line and END not in line:
+            # The rows of a long list: most of a file.
+            words = line.split()
+            current.words += words
+            current.lines += [number] * len(words)
+            continue
         for quoted, end, word, stray in _WORD.findall(line):
             if stray:
                 raise BadFile(path, "a quotation mark is not closed", where=f"line {number}")
