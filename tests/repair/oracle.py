@@ -25,16 +25,14 @@ def fields(faults, rules, avoid=()):
     for r in range(height):
         physical = r + rules.first_row
         start, stop = faults.spans[physical].tolist()
-        good = [
-            c
-            for c in range(max(start, base), min(stop, base + width + rules.spares))
-            if (physical, c) not in bad
-        ]
+        good = [c for c in range(max(start, base), min(stop, base + width + rules.spares)) if (physical, c) not in bad]
         rows.append(
             [
                 p
                 for p in itertools.combinations(good, width)
-                if all(b - a <= rules.skip_reach and (physical, a, 0, b - a) not in dead for a, b in itertools.pairwise(p))
+                if all(
+                    b - a <= rules.skip_reach and (physical, a, 0, b - a) not in dead for a, b in itertools.pairwise(p)
+                )
             ]
         )
 
@@ -58,9 +56,7 @@ def best_skew(faults, rules, avoid=()):
     for r in range(1, len(rows)):
         below = {}
         for q in rows[r]:
-            options = [
-                cost[p] + sum(abs(a - b) for a, b in zip(p, q, strict=True)) for p in cost if fits(r - 1, p, q)
-            ]
+            options = [cost[p] + sum(abs(a - b) for a, b in zip(p, q, strict=True)) for p in cost if fits(r - 1, p, q)]
             if options:
                 below[q] = min(options) + row_cost(q)
         cost = below
@@ -113,7 +109,7 @@ def random_case(rng, *, links=True, spans=True, max_rows=4, max_cols=5):
 
 
 def highs_skew(faults, rules):
-    """Least skew by HiGHS (scipy.optimize.milp) on a one-binary-a-site-and-core model of its own; None if infeasible."""
+    """Least skew by HiGHS (scipy.optimize.milp), a binary for each core and displacement; None if infeasible."""
     from scipy.optimize import LinearConstraint, milp
     from scipy.sparse import lil_array
 

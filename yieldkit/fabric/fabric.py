@@ -60,9 +60,7 @@ class Fabric:
             BadFile: the image is for another kind of wafer, another wafer, or uses sites that this wafer does not have.
         """
         if wafer_id is not None and wafer_id != image.wafer_id:
-            raise BadFile(
-                image.source, f"is for wafer {image.wafer_id}, not for the one that is there", value=wafer_id
-            )
+            raise BadFile(image.source, f"is for wafer {image.wafer_id}, not for the one that is there", value=wafer_id)
         have = "" if wafer is None else wafer.fingerprint
         if image.spec_fingerprint != have:
             raise BadFile(

@@ -132,7 +132,7 @@ class FirmwareImage:
         yield from self._selects()
 
     def _selects(self) -> Iterator[int]:
-        """Of each group but the last: the vertical links of its last row, as (column, shift) wherever the shift changes."""
+        """Of each group but the last: vertical links of its last row, (column, shift) wherever the shift changes."""
         for upper, lower in zip(self.columns[:-1], self.columns[1:], strict=True):
             shift = lower - upper
             at = np.flatnonzero(np.diff(shift, prepend=0))
@@ -213,9 +213,7 @@ class FirmwareImage:
     def _check(self, selects: list[int]) -> None:
         """What a well-formed file may still get wrong: sites off the wafer, reaches, selects that disagree."""
         if int(self.group_sizes.sum()) != self.logical_shape[0]:
-            raise BadFile(
-                self.source, "row groups do not add up to the fabric", value=int(self.group_sizes.sum())
-            )
+            raise BadFile(self.source, "row groups do not add up to the fabric", value=int(self.group_sizes.sum()))
         if int(self.columns.min()) < 0 or int(self.columns.max()) >= self.physical_shape[1]:
             raise BadFile(self.source, "uses a physical column that is not there", value=int(self.columns.max()))
         if self.columns.shape[1] > 1:

@@ -13,11 +13,11 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from yieldkit.repair.kernels import BAD
+from yieldkit.repair.kernels import BAD, DIRECT
 from yieldkit.repair.problem import Problem
 from yieldkit.repair.skewcut import Groups
 
-__all__ = ["Cover", "cover", "draw"]
+__all__ = ["Cover", "bad_sites", "cover", "draw"]
 
 Int64 = npt.NDArray[np.int64]
 
@@ -36,10 +36,14 @@ class Cover:
     cost: int
 
 
-def bad_sites(problem: Problem, first: int, last: int) -> Int64:
-    """int64[n, 2] in (row, position), sorted: bad sites at positions first..last - 1."""
+def bad_sites(problem: Problem, first: int, last: int, *, links: bool = False) -> Int64:
+    """int64[n, 2] in (row, position), sorted: bad sites at positions first..last - 1.
+
+    With `links` also the west end of each dead direct link, where a curve has to run too.
+    """
+    kinds = BAD | DIRECT if links else BAD
     rows = np.flatnonzero(problem.mark_row >= 0)
-    at, pos = np.nonzero(problem.marks[problem.mark_row[rows], first:last] & BAD)
+    at, pos = np.nonzero(problem.marks[problem.mark_row[rows], first:last] & kinds)
     return np.stack([rows[at], pos + first], axis=1).astype(np.int64)
 
 

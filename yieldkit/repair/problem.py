@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -122,6 +123,18 @@ class Problem:
             marks=marks,
             clauses=tuple((0, a, 0, b) for row, a, other, b in self.clauses if row == other),
         )
+
+    def bypassing(self, sites: Iterable[Sequence[int]]) -> Problem:
+        """The same problem with further sites, (row, position), that are not to be used."""
+        rows = self.mark_row.copy()
+        marks = list(self.marks)
+        for row, position in sites:
+            if rows[row] < 0:
+                rows[row] = len(marks)
+                marks.append(np.zeros(self.width + self.spares, np.uint8))
+            line = marks[rows[row]] = marks[rows[row]].copy()
+            line[position] |= BAD
+        return replace(self, mark_row=rows, marks=np.stack(marks))
 
     def restricted(self, low: int, high: int) -> Problem:
         """The same problem with displacements from `low` to `high` only, renumbered from 0."""

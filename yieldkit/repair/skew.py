@@ -6,6 +6,7 @@ import heapq
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 
 from yieldkit.repair.chains import bad_sites, cover, draw
 from yieldkit.repair.exact import solve_exactly
@@ -13,6 +14,7 @@ from yieldkit.repair.problem import Int32, Problem, Unit
 from yieldkit.repair.propagate import least_field
 from yieldkit.repair.skewcut import (
     Groups,
+    Int64,
     band_around,
     field_of,
     full_range,
@@ -26,7 +28,7 @@ __all__ = ["FULL_GRAPH_NODES", "Skew", "least_skew"]
 
 FULL_GRAPH_NODES = 40_000
 """Largest graph that is solved whole; the time of the maximum flow grows faster than its nodes."""
-_BAND_REACH = (6, 24)
+_BAND_REACH = (6, 16)
 _BAND_ROUNDS = 6
 _TOLLS = (0, 50, 200, 800, 3200)
 _BRANCH_NODES = 40
@@ -69,9 +71,12 @@ def least_skew(problem: Problem, known: Int32, *, full_graph_nodes: int = FULL_G
         inner = least_skew(problem.restricted(low, high), known - low, full_graph_nodes=full_graph_nodes)
         return Skew(inner.field + low, inner.value, inner.bound, inner.method)
     best = Skew(known, problem.cost(known), 0, "propagation")
-    root = _relax(problem, (), full_graph_nodes)
+    if problem.clauses and not _is_small(problem, full_graph_nodes):
+        root = _bypassed(problem)
+    else:
+        root = _relax(problem, (), full_graph_nodes)
     if root is None:
-        return best
+        return Skew(best.field, best.value, _chain_bound(problem), best.method)
     heap: list[tuple[int, int, tuple[Unit, ...], _Relaxed]] = [(root.bound, 0, (), root)]
     exact = root.exact
     count = 1
@@ -82,7 +87,7 @@ def least_skew(problem: Problem, known: Int32, *, full_graph_nodes: int = FULL_G
             # At the same value the cut's field is the one that ships, not the propagation's.
             if relaxed.value <= best.value:
                 best = Skew(relaxed.field, relaxed.value, bound, relaxed.method)
-            if exact or not problem.clauses:
+            if not exact or not problem.clauses or relaxed.value == bound:
                 return Skew(best.field, best.value, bound, best.method)
         if bound >= best.value:
             return Skew(best.field, best.value, best.value if exact else root.bound, best.method)
@@ -104,27 +109,49 @@ def least_skew(problem: Problem, known: Int32, *, full_graph_nodes: int = FULL_G
         return Skew(best.field, best.value, best.value, best.method)
     bound = min([root.bound, best.value]) if not exact else min(best.value, heap[0][0])
     if problem.clauses and problem.height * problem.width * problem.spares <= _CP_SAT_CELLS:
-        field, proven, _ = solve_exactly(problem, hint=best.field)
-        if field is not None and problem.cost(field) <= best.value:
-            return Skew(field, problem.cost(field), max(bound, proven), "CP-SAT")
+        found, proven, _ = solve_exactly(problem, hint=best.field)
+        if found is not None and problem.cost(found) <= best.value:
+            return Skew(found, problem.cost(found), max(bound, proven), "CP-SAT")
         bound = max(bound, proven)
     return Skew(best.field, best.value, bound, best.method)
 
 
+def _bypassed(problem: Problem) -> _Relaxed | None:
+    """Dead links that are not lattice constraints, on a large fabric: bypass a core at one of their ends.
+
+    That always satisfies them, though not always at the least skew; the bound stays that of the problem without them.
+    """
+    for end in (0, 1):
+        easier = problem.bypassing([clause[2 * end : 2 * end + 2] for clause in problem.clauses])
+        if least_field(easier)[0] is None:
+            continue
+        found = _band(easier, (), np.zeros(problem.height, np.bool_))
+        if found is not None:
+            return _Relaxed(found.field, found.value, _chain_bound(problem), False, found.method)
+    return None
+
+
 def _relax(problem: Problem, units: tuple[Unit, ...], full_graph_nodes: int) -> _Relaxed | None:
     """Least skew under lattice constraints and units; None when there is no such field (proven only if small)."""
-    single = np.zeros(problem.height, np.bool_)
-    for ra, _, rb, _ in problem.clauses:
-        single[[ra, rb]] = True
-    groups = group_rows(problem, single=single)
-    if len(groups.start) * problem.width * problem.spares <= full_graph_nodes:
-        return _whole(problem, units, groups, single)
+    single = _clause_rows(problem)
+    if _is_small(problem, full_graph_nodes):
+        return _whole(problem, units, group_rows(problem, single=single), single)
     return _band(problem, units, single)
 
 
-def _whole(
-    problem: Problem, units: tuple[Unit, ...], groups: Groups, single: np.ndarray[tuple[int], np.dtype[np.bool_]]
-) -> _Relaxed | None:
+def _clause_rows(problem: Problem) -> npt.NDArray[np.bool_]:
+    rows = np.zeros(problem.height, np.bool_)
+    for ra, _, rb, _ in problem.clauses:
+        rows[[ra, rb]] = True
+    return rows
+
+
+def _is_small(problem: Problem, full_graph_nodes: int) -> bool:
+    groups = group_rows(problem, single=_clause_rows(problem))
+    return len(groups.start) * problem.width * problem.spares <= full_graph_nodes
+
+
+def _whole(problem: Problem, units: tuple[Unit, ...], groups: Groups, single: npt.NDArray[np.bool_]) -> _Relaxed | None:
     """Exact: runs of rows are taken apart until the relaxed reach between them is met by the solution itself."""
     while True:
         x, _ = min_cut(problem, groups, *full_range(problem, groups, units), relaxed=True)
@@ -139,9 +166,7 @@ def _whole(
         groups = group_rows(problem, single=single)
 
 
-def _band(
-    problem: Problem, units: tuple[Unit, ...], single: np.ndarray[tuple[int], np.dtype[np.bool_]]
-) -> _Relaxed | None:
+def _band(problem: Problem, units: tuple[Unit, ...], single: npt.NDArray[np.bool_]) -> _Relaxed | None:
     groups = group_rows(problem, single=single, margin=True)
     bound = _chain_bound(problem)
     best: Int32 | None = None
@@ -153,7 +178,7 @@ def _band(
         least, _ = least_field(problem, units)
         if least is None:
             return None
-        field = _descend(problem, units, groups, levels_of(problem, groups, least))
+        field = _descend(problem, units, groups, levels_of(problem, groups, least), _BAND_REACH[0])
         best = least if field is None else field
     return _Relaxed(best, problem.cost(best), bound, False, "minimum cut in a band, bound by assignment")
 
@@ -162,14 +187,15 @@ def _from_chains(problem: Problem, groups: Groups, base: int | None) -> Int32 | 
     """A field from a path cover, with rising tolls until its curves need no more displacements than there are."""
     first = 0 if base is None else base
     last = problem.width + (problem.spares if base is None else base)
-    sites = bad_sites(problem, first, last)
+    sites = bad_sites(problem, first, last, links=True)
     shift = problem.spares - 1 if base is None else base
-    for toll in _TOLLS:
-        plan = cover(problem, sites, left_shift=shift, right_shift=shift, toll=toll)
-        x = draw(problem, groups, plan, base)
-        field = None if x is None else _descend(problem, (), groups, x)
-        if field is not None:
-            return field
+    for reach in _BAND_REACH:
+        for toll in _TOLLS:
+            plan = cover(problem, sites, left_shift=shift, right_shift=shift, toll=toll)
+            x = draw(problem, groups, plan, base)
+            field = None if x is None else _descend(problem, (), groups, x, reach)
+            if field is not None:
+                return field
     return None
 
 
@@ -179,16 +205,12 @@ def _bases(problem: Problem) -> tuple[int | None, ...]:
     return (low, None) if low < problem.spares else (low,)
 
 
-def _descend(problem: Problem, units: tuple[Unit, ...], groups: Groups, x: Int64) -> Int32 | None:
+def _descend(problem: Problem, units: tuple[Unit, ...], groups: Groups, x: Int64, reach: int) -> Int32 | None:
     """Cuts in bands around the best field so far, until the skew no longer falls; None when no band holds a field."""
     best: Int32 | None = None
     value = 0
     for _ in range(_BAND_ROUNDS):
-        found = None
-        for reach in _BAND_REACH[: 1 if best is not None else None]:
-            found, _ = min_cut(problem, groups, *band_around(problem, groups, x, reach, units))
-            if found is not None:
-                break
+        found, _ = min_cut(problem, groups, *band_around(problem, groups, x, reach, units))
         if found is None:
             return best
         field = field_of(problem, groups, found)

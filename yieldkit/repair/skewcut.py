@@ -1,8 +1,8 @@
 """Minimum total skew as a minimum cut (OR-tools max flow) over b[r, c, s] = [d[r, c] >= s].
 
-Because d does not fall along a row, level s of row r is one number, x[r, s]: the first logical column with d >= s. A
-row of `x` may be restricted to an interval, so that the graph holds a band around a known field instead of every core; and
-runs of rows without faults are one row of the graph with the weight of all of them.
+Because d does not fall along a row, level s of row r is one number, x[r, s]: the first logical column with d >= s.
+A row of `x` may be restricted to an interval, so that the graph holds a band around a known field, not every core;
+and runs of rows without faults are one row of the graph with the weight of all of them.
 """
 
 from __future__ import annotations

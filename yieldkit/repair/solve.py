@@ -100,6 +100,7 @@ def plan_repair(
     from yieldkit.repair.skew import least_skew
 
     skew = least_skew(problem, field)
+    levels[1:3] = [_as_used(level, skew.field) for level in levels[1:3]]
     levels.append(Level("skew", skew.value, skew.bound, time.perf_counter() - started, skew.method))
     core_of = np.empty((place.rows, place.cols, 2), np.int32)
     core_of[:, :, 0] = np.arange(place.first_row, place.first_row + place.rows, dtype=np.int32)[:, None]
@@ -153,6 +154,15 @@ def _smallest_reaches(problem: Problem, first: Decision, levels: list[Level]) ->
         bound = value if undecided is None else undecided
         levels.append(Level(name, value, bound, time.perf_counter() - started, "propagation"))
     return problem, field
+
+
+def _as_used(level: Level, field: Int32) -> Level:
+    """A reach as the field uses it; below what was allowed only where a smaller reach was left undecided."""
+    if level.name == "vertical_reach":
+        used = int(np.abs(np.diff(field, axis=0)).max(initial=0))
+    else:
+        used = int(np.diff(field, axis=1).max(initial=0)) + 1
+    return replace(level, value=used, bound=min(level.bound, used))
 
 
 def _is_used(core_of: Int32, first_row: int, row: int, col: int) -> bool:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -17,7 +16,7 @@ if TYPE_CHECKING:
     from yieldkit.repair.rules import RowShift
     from yieldkit.wafer import WaferSpec
 
-__all__ = ["DefectLaw", "YieldEstimate", "repair_yield", "wilson"]
+__all__ = ["DefectLaw", "YieldEstimate", "repair_yield"]
 
 
 class DefectLaw(Protocol):
@@ -48,18 +47,22 @@ class YieldEstimate:
     @property
     def low(self) -> float:
         """Lower end of the interval."""
-        return wilson(self.repaired, self.n, self.confidence)[0]
+        return self._interval()[0]
 
     @property
     def high(self) -> float:
         """Upper end of the interval."""
-        return wilson(self.repaired, self.n, self.confidence)[1]
+        return self._interval()[1]
+
+    def _interval(self) -> tuple[float, float]:
+        from yieldkit.reliability.proportions import wilson_interval
+
+        low, high = wilson_interval(self.repaired, self.n, confidence=self.confidence)
+        return float(low), float(high)
 
     def __add__(self, other: YieldEstimate) -> YieldEstimate:
         if self.confidence != other.confidence:
-            raise BadInput(
-                "estimates of different confidence cannot be added", value=(self.confidence, other.confidence)
-            )
+            raise BadInput("estimates of unlike confidence cannot be added", value=other.confidence)
         return YieldEstimate(
             self.n + other.n,
             self.repaired + other.repaired,
@@ -117,16 +120,3 @@ def repair_yield(
         perfect += faults.n_faults == 0
         undecided += answer.feasible is None
     return YieldEstimate(n, repaired, perfect, undecided, confidence)
-
-
-def wilson(successes: int, n: int, confidence: float) -> tuple[float, float]:
-    """Wilson score interval of a proportion (E. B. Wilson, JASA 22, 1927)."""
-    from statistics import NormalDist
-
-    z = NormalDist().inv_cdf(0.5 + confidence / 2)
-    p = successes / n
-    centre = (p + z * z / (2 * n)) / (1 + z * z / n)
-    half = z / (1 + z * z / n) * math.sqrt(p * (1 - p) / n + z * z / (4 * n * n))
-    low, high = max(0.0, centre - half), min(1.0, centre + half)
-    # Exactly, not up to a rounding error: without failures the interval ends at 1, without successes it starts at 0.
-    return (0.0 if successes == 0 else low, 1.0 if successes == n else high)
