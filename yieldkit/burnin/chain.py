@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, Literal
 
 from yieldkit.burnin.spec import WaferSection
 from yieldkit.errors import AnswerIsNo, BadInput
@@ -51,7 +51,9 @@ class WaferChain:
             AnswerIsNo: the wafer cannot be repaired.
         """
         if self.fabric is None:
-            raise AnswerIsNo(f"wafer {self.faults.wafer_id or self.wafer.name} has no full fabric: {self.plan.summary()}")
+            raise AnswerIsNo(
+                f"wafer {self.faults.wafer_id or self.wafer.name} has no full fabric: {self.plan.summary()}"
+            )
         return self.fabric
 
 
@@ -82,7 +84,7 @@ def build_chain(section: WaferSection, *, seed: int) -> WaferChain:
     else:
         faults = FaultMap.from_defects(wafer, defects, rng=own_seed, wafer_id=section.id)
     rules = RowShift.for_wafer(wafer, spares=section.repair.spares)
-    changes = {
+    changes: dict[str, Any] = {
         name: value
         for name, value in (
             ("skip_reach", section.repair.skip_reach),
@@ -91,8 +93,6 @@ def build_chain(section: WaferSection, *, seed: int) -> WaferChain:
         if value is not None
     }
     if changes:
-        from dataclasses import replace
-
         rules = replace(rules, **changes)
     plan = plan_repair(faults, rules, wafer=wafer)
     if not plan.repaired:

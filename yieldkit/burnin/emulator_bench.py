@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any, Final
 
 import numpy as np
@@ -22,7 +22,7 @@ from yieldkit.files import fingerprint
 from yieldkit.rng import generator
 from yieldkit.workloads.corpus import load_corpus
 from yieldkit.workloads.decode import gpt_decode
-from yieldkit.workloads.gpt import gpt_training
+from yieldkit.workloads.gpt import GptShape, gpt_training
 from yieldkit.workloads.program import Program
 
 __all__ = ["EmulatorBench", "check_spec", "open_bench"]
@@ -69,10 +69,10 @@ def check_spec(tables: Mapping[str, Any]) -> list[tuple[str, str]]:
     wafer = tables.get("wafer")
     preset = wafer.get("preset") if isinstance(wafer, Mapping) else None
     if isinstance(preset, str):
-        from yieldkit.wafer import PRESETS
+        from yieldkit.wafer import preset_names
 
-        if preset not in PRESETS:
-            problems.append(("wafer.preset", f"must be one of {', '.join(PRESETS)}, got {preset!r}"))
+        if preset not in preset_names():
+            problems.append(("wafer.preset", f"must be one of {', '.join(preset_names())}, got {preset!r}"))
     return problems
 
 
@@ -102,17 +102,17 @@ def _check_program(kind: str, given: Mapping[str, Any]) -> list[tuple[str, str]]
 
 
 def _program(kind: str, p: Mapping[str, Any]) -> Program:
-    sizes = {name: int(p[name]) for name in ("layers", "width", "heads", "context", "sequences", "vocabulary")}
+    shape = GptShape(**{name: int(p[name]) for name in asdict(GptShape())})
     if kind == "gpt_training":
         return gpt_training(
-            rows=int(p["rows"]), cols=int(p["cols"]), dtype=str(p["dtype"]), seed=int(p["seed"]),
-            learning_rate=float(p["learning_rate"]), **sizes,
+            shape, rows=int(p["rows"]), cols=int(p["cols"]), dtype=str(p["dtype"]), seed=int(p["seed"]),
+            learning_rate=float(p["learning_rate"]),
         )  # fmt: skip
     if p["prompt"] > p["context"] or p["steps"] > p["context"]:
         raise BadInput("prompt and steps must be at most the context", value=(p["prompt"], p["steps"], p["context"]))
-    tokens, _ = load_corpus().held_out_windows(int(p["prompt"]), sizes["sequences"])
-    prompts = tokens[: sizes["sequences"]].astype(int).tolist()
-    return gpt_decode(side=int(p["side"]), dtype=str(p["dtype"]), prompts=prompts, seed=int(p["seed"]), **sizes)
+    tokens, _ = load_corpus().held_out_windows(int(p["prompt"]), shape.sequences)
+    prompts = tokens[: shape.sequences].astype(int).tolist()
+    return gpt_decode(shape, side=int(p["side"]), dtype=str(p["dtype"]), prompts=prompts, seed=int(p["seed"]))
 
 
 @dataclass(frozen=True)
@@ -228,8 +228,8 @@ def _trained(p: Mapping[str, Any], fabric: Any) -> dict[str, Any] | None:
     if not p["trained_steps"]:
         return None
     side = int(p["side"])
-    sizes = {name: int(p[name]) for name in ("layers", "width", "heads", "context", "sequences", "vocabulary")}
+    shape = GptShape(**{name: int(p[name]) for name in asdict(GptShape())})
     program = gpt_training(
-        rows=1, cols=side, dtype=str(p["dtype"]), seed=int(p["seed"]), learning_rate=float(p["learning_rate"]), **sizes
+        shape, rows=1, cols=side, dtype=str(p["dtype"]), seed=int(p["seed"]), learning_rate=float(p["learning_rate"])
     )
     return run(program, fabric, steps=int(p["trained_steps"]), taps=False).memoryx.weights

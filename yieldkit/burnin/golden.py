@@ -110,8 +110,7 @@ def _go_on(job: Job, placement: Placement, golden: Golden, plan: FaultPlan, star
         telemetry.add(job, last)
         if last.stopped is not None:
             break
-        idle = getattr(job.executor, "machine", None) is None
-        if training and idle and job.memoryx.state_hash == golden.hashes[step]:
+        if training and job.executor.pristine and job.memoryx.state_hash == golden.hashes[step]:
             done = step + 1
             telemetry.loss += clean.loss[done:]
             telemetry.grad_norm += clean.grad_norm[done:]
@@ -126,6 +125,4 @@ def _go_on(job: Job, placement: Placement, golden: Golden, plan: FaultPlan, star
 def _result(job: Job, symptoms: Any, telemetry: Telemetry, outputs: Any) -> RunResult:
     digest = fingerprint("".join([*telemetry.digests, job.memoryx.state_hash]).encode())
     tokens = np.stack(job.tokens, axis=1) if job.tokens else np.zeros((0, 0), np.int64)
-    return RunResult(
-        symptoms, outputs, digest, tuple(telemetry.digests), symptoms.cycles, job.memoryx, tokens, job
-    )
+    return RunResult(symptoms, outputs, digest, tuple(telemetry.digests), symptoms.cycles, job.memoryx, tokens, job)

@@ -79,7 +79,7 @@ def _next_use(lowered: Lowered, low: LoweredLaunch, phase: int, name: str) -> st
     launches = lowered.launches[low.index :]
     for number, launch in enumerate(launches):
         for index, later in enumerate(launch.launch.phases):
-            if number == 0 and index < phase or name not in tensors_of(later):
+            if (number == 0 and index < phase) or name not in tensors_of(later):
                 continue
             read = name not in written_by(later) or getattr(later, "accumulate", False)
             for instr in instrs_of(later):

@@ -197,5 +197,5 @@ CHANNELS: Final[dict[str, Callable[[int, int, int, int], Routes]]] = {
 
 
 def routes_of(channel: str, r: int, c: int, rows: int, cols: int) -> Routes:
-    """Route words by colour, in order of position, that `channel` needs at the core (r, c) of a rows x cols rectangle."""
+    """Route words by colour, in order of position, that `channel` needs at core (r, c) of a rows x cols rectangle."""
     return CHANNELS[channel](r, c, rows, cols)

@@ -148,7 +148,7 @@ class Job:
             for table in (result.outputs, result.taps):
                 for name in sorted(table):
                     digest.update(name.encode())
-                    digest.update(np.ascontiguousarray(table[name]))
+                    digest.update(np.ascontiguousarray(table[name]).data)
             if result.scan is not None:
                 last = result
             if not result.completed:
@@ -212,4 +212,5 @@ def _resident(rows: int, cols: int, dtype: str, item: Mapping[str, Any], weights
 
 def _greedy(logits: F32) -> npt.NDArray[np.int64]:
     """Symbol with the largest logit, the lowest of equals; NaNs never win."""
-    return np.where(np.isnan(logits), -np.inf, logits).argmax(axis=1).astype(np.int64)
+    best: npt.NDArray[np.int64] = np.where(np.isnan(logits), -np.inf, logits).argmax(axis=1).astype(np.int64)
+    return best

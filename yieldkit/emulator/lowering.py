@@ -59,7 +59,8 @@ class Role:
 @dataclass(frozen=True)
 class WordMeaning:
     """What an SRAM word of a core holds at a phase: `kind` is "header", "task", "descriptor", "constant", "tensor",
-    "accumulator" or "free"; `name` the tensor and `index` the element or the word within the table."""
+    "accumulator" or "free"; `name` the tensor and `index` the element or the word within the table.
+    """
 
     kind: str
     name: str

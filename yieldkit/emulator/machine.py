@@ -90,7 +90,7 @@ class Machine:
             wait_colour=np.zeros(n, np.int32),
             register=np.zeros((n, 3, 4), np.uint32),
             task_register=np.zeros((n, 2), np.uint32),
-            index=np.zeros((n, 3, 3), np.int64),
+            loop_index=np.zeros((n, 3, 3), np.int64),
             stage=np.zeros(n, np.int32),
             control=np.zeros(n, np.int32),
             value=np.zeros((n, 2), np.float32),
@@ -175,7 +175,8 @@ class Machine:
 
     def is_golden(self, following: LoweredLaunch | None) -> bool:
         """Whether nothing of the control state outlives the launch: queues and MemoryX's lists are empty, and tables,
-        routes and switches are as loaded, or are loaded anew for the `following` launch."""
+        routes and switches are as loaded, or are loaded anew for the `following` launch.
+        """
         if self.state.length.any() or self.surplus:
             return False
         if following is None or following.tables_id != self.loaded:
@@ -313,7 +314,7 @@ class Machine:
             return {}
         last = self.cols - 1
         tapped = taps.word.reshape(-1, self.rows, self.cols)[:, :, last]
-        counts = taps.count.reshape(self.rows, self.cols)
+        counts = taps.logged.reshape(self.rows, self.cols)
         if (counts[:, last] != len(tapped)).any() or counts[:, :last].any():
             whole = np.minimum(counts[:, last], len(tapped))
             return {"": decode_words(np.concatenate([tapped[: whole[r], r] for r in range(self.rows)]), "fp32")}

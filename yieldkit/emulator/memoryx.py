@@ -169,7 +169,7 @@ class MemoryX:
                 grads[item["param"]] = value.reshape(-1)
             elif item["form"] == "embedding":
                 table, positions = np.zeros_like(self.weights["wte"]), np.zeros_like(self.weights["wpe"])
-                rows, cols, _, dc = value.shape
+                _, cols, _, dc = value.shape
                 x = value.transpose(0, 2, 1, 3).reshape(*tokens.shape, cols * dc)
                 scatter_rows(np.ascontiguousarray(x), tokens.astype(np.int64), table, positions)
                 grads |= {"wte": table, "wpe": positions}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
@@ -52,8 +52,8 @@ def scan_machine(
     """Read the cores as a technician's scan does."""
     cols = low.role_of.shape[1]
 
-    def place(core: int) -> tuple[int, int]:
-        return divmod(int(core), cols)
+    def place(core: int | np.integer[Any]) -> tuple[int, int]:
+        return int(core) // cols, int(core) % cols
 
     waiting = []
     for core in np.flatnonzero((state.status != kernel.DONE) & (state.status != kernel.UNUSED)):
@@ -137,10 +137,25 @@ def quiescent_hash(state: kernel.State) -> str:
     words = np.where(held, np.take_along_axis(state.queue, place, axis=3), 0)
     kinds = np.where(held, np.take_along_axis(state.kind, place, axis=3), 0)
     running = np.isin(state.status, (kernel.RUNNING, kernel.HALTED, kernel.RUNAWAY))
-    parts = [
-        state.sram, state.route, state.position, words.astype(np.uint32), kinds.astype(np.uint8), state.length,
-        state.status, state.task, state.executed, np.where(running[:, None, None], state.register, 0),
-        np.where(running[:, None], state.task_register, 0), np.where(running[:, None, None], state.index, 0),
-        state.element, state.elements, state.sent, state.received, state.sunk, state.events,
-    ]  # fmt: skip
+    parts = (
+        state.sram,
+        state.route,
+        state.position,
+        words.astype(np.uint32),
+        kinds.astype(np.uint8),
+        state.length,
+        state.status,
+        state.task,
+        state.executed,
+        state.element,
+        state.elements,
+        state.sent,
+        state.received,
+        state.sunk,
+        state.events,
+        *tuple(
+            np.where(running.reshape(-1, *((1,) * (part.ndim - 1))), part, 0)
+            for part in (state.register, state.task_register, state.loop_index, state.stage, state.control)
+        ),
+    )
     return fingerprint(b"".join(np.ascontiguousarray(part).tobytes() for part in parts))

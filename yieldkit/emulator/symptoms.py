@@ -85,7 +85,7 @@ class EventScan:
 
 @dataclass(frozen=True)
 class QueueScan:
-    """Words left in a queue of a router: `port` is the input port N, E, S, W, "ramp" (from the core) or "core" (to it)."""
+    """Words left in a queue: `port` is the router's input port N, E, S, W, "ramp" (from the core) or "core" (to it)."""
 
     row: int
     col: int

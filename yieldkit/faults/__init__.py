@@ -1,1 +1,6 @@
-"""The `faults` folder."""
+"""Faults in use: events at physical sites, sampled or given, and the plan that strikes a running program."""
+
+from yieldkit.faults.event import PLACES, FaultEvent, FaultPlan
+from yieldkit.faults.sampling import FAULT_KINDS, FaultSampler
+
+__all__ = ["FAULT_KINDS", "PLACES", "FaultEvent", "FaultPlan", "FaultSampler"]

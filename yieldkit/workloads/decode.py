@@ -41,6 +41,7 @@ def gpt_decode(
         prompts: one list of symbols a text, all of one length; the step after the last prompt symbol is free to choose.
         seed: of the initial weights, where none are given at the run.
         corpus: the text the model belongs to.
+        **sizes: sizes by name, in place of `shape`.
 
     Raises:
         BadInput: the sizes do not lie evenly over the rectangle, or prompts do not fit.
@@ -162,9 +163,7 @@ class _Decode:
         hidden, u = self.vector(f"{p}.h", 4 * self.dc, self.op), self.vector(f"{p}.u", 4 * self.dc, self.op)
         self.product(f"{p}.h.gemv", a, hidden, w + "w1", d, 4 * d)
         wide = (("b", self.n), ("f", 4 * self.dc))
-        self.b.compute(
-            f"{p}.gelu", Instr("gelu", wide, at(u, b=4 * self.dc, f=1), at(hidden, b=4 * self.dc, f=1))
-        )
+        self.b.compute(f"{p}.gelu", Instr("gelu", wide, at(u, b=4 * self.dc, f=1), at(hidden, b=4 * self.dc, f=1)))
         self.residual(f"{p}.w2", u, w + "w2", 4 * d)
 
     def attention(self, p: str) -> None:

@@ -93,8 +93,10 @@ def gpt_training(
     """Training step of a GPT: forward, loss, backward; MemoryX holds weights and Adam state and runs the update.
 
     Args:
-        shape: sizes; or give them by name (layers, width, heads, context, sequences, vocabulary).
-        rows, cols: rectangle of logical cores.
+        shape: sizes.
+        rows: rows of the rectangle of logical cores.
+        cols: its columns.
+        **sizes: sizes by name (layers, width, heads, context, sequences, vocabulary), in place of `shape`.
         dtype: operand format; "fp32" for gradient checks.
         seed: of the initial weights and of the batches.
         learning_rate: of Adam.
@@ -196,14 +198,14 @@ class _Gpt:
     def product(
         self, name: str, x: str, y: str, param: str, *, transpose: bool = False, accumulate: bool = False
     ) -> None:
-        """y = x W (or x W^T), W streamed in."""
+        """Y = x W (or x W^T), W streamed in."""
         features = self.b.tensors[y].dims[1]
         part = _part(self.cols, features, self.m, self.limit)
         self.b.phase(Gemm(name, x, y, name, part, accumulate))
         self.inputs.append({"stream": name, "form": "matrix", "param": param, "transpose": transpose})
 
     def weight_gradient(self, name: str, x: str, dy: str, param: str) -> None:
-        """dW = x^T dy, streamed out."""
+        """DW = x^T dy, streamed out."""
         kc, features = self.b.tensors[x].dims[1], self.b.tensors[dy].dims[1]
         part = _part(self.cols, features, kc, self.limit)
         self.b.phase(WGrad(name, x, dy, name, part))
@@ -231,7 +233,7 @@ class _Gpt:
         self.b.launch("embed")
 
     def norm(self, where: str, param: str) -> str:
-        """xhat = (x - mean) / std, kept; returns the operand gain * xhat."""
+        """Xhat = (x - mean) / std, kept; returns the operand gain * xhat."""
         dc, axes = self.dc, self.rows_axes
         gain = self.gain(param, where)
         x, hat = at("x", m=dc, f=1), at(self.activations(f"{where}.hat", dc), m=dc, f=1)
@@ -505,9 +507,7 @@ class _Gpt:
         da = self.activations(f"{n}.att.da", dc)
         for number, name in enumerate(("q", "k", "v")):
             self.weight_gradient(f"{n}.w{name}.dw", a, f"{n}.d{name}", w + f"w{name}")
-            self.product(
-                f"{n}.d{name}.gemm", f"{n}.d{name}", da, w + f"w{name}", transpose=True, accumulate=number > 0
-            )
+            self.product(f"{n}.d{name}.gemm", f"{n}.d{name}", da, w + f"w{name}", transpose=True, accumulate=number > 0)
         self.norm_backward(f"{p}.ln1", w + "ln1", f"{n}.ln1", da, gain, first=False)
         if layer == 0:
             self.b.phase(StreamOut("embed.out", "dx", "embed.out", "gather_row"))

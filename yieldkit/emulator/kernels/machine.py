@@ -53,7 +53,7 @@ class State(NamedTuple):
     sram uint32[n, words]; route uint32[n, 24, 4]; position uint8[n, 24]; queue uint32[n, 24, 6, depth] with kind uint8
     of the same shape, head and length int32[n, 24, 6] (ports N, E, S, W, from the core, to the core); status, task,
     executed, wait, wait_colour int32[n]; register uint32[n, 3, 4] descriptors D, A, B; task_register uint32[n, 2];
-    index int64[n, 3, 3] loop indices, innermost first; stage int32[n]; control int32[n]; value float32[n, 2] fetched
+    loop_index int64[n, 3, 3], innermost first; stage int32[n]; control int32[n]; value float32[n, 2] fetched
     operands; element int64[n] elements of the current task; elements int64[n] of all tasks; sent int64[n, 24, 5] words
     sent by port (4: to the core); received int64[n, 24, 4]; sunk int64[n, 24]; events int64[n, 2].
     """
@@ -72,7 +72,7 @@ class State(NamedTuple):
     wait_colour: np.ndarray
     register: np.ndarray
     task_register: np.ndarray
-    index: np.ndarray
+    loop_index: np.ndarray
     stage: np.ndarray
     control: np.ndarray
     value: np.ndarray
@@ -115,13 +115,13 @@ class Triggers(NamedTuple):
 
 class Taps(NamedTuple):
     """Log of the A operands of marked tasks: `marked` uint8[roles, tasks], `role` int32[n], `word` uint32[capacity, n],
-    `count` int64[n].
+    `logged` int64[n].
     """
 
     marked: np.ndarray
     role: np.ndarray
     word: np.ndarray
-    count: np.ndarray
+    logged: np.ndarray
 
 
 @njit(cache=True, inline="always")
@@ -210,16 +210,18 @@ def _exhausted(state, core, operand):
         extent = state.register[core, operand, 1 + level] & np.uint32(0xFFFF)
         if extent == 0:
             return True
-    return state.index[core, operand, 2] >= np.int64(state.register[core, operand, 3] & np.uint32(0xFFFF))
+    return state.loop_index[core, operand, 2] >= np.int64(state.register[core, operand, 3] & np.uint32(0xFFFF))
 
 
 @njit(cache=True)
 def _advance(state, core, operand):
-    state.index[core, operand, 0] += 1
+    state.loop_index[core, operand, 0] += 1
     for level in range(2):
-        if state.index[core, operand, level] >= np.int64(state.register[core, operand, 1 + level] & np.uint32(0xFFFF)):
-            state.index[core, operand, level] = 0
-            state.index[core, operand, level + 1] += 1
+        if state.loop_index[core, operand, level] >= np.int64(
+            state.register[core, operand, 1 + level] & np.uint32(0xFFFF)
+        ):
+            state.loop_index[core, operand, level] = 0
+            state.loop_index[core, operand, level + 1] += 1
         else:
             return
 
@@ -231,7 +233,7 @@ def _address(state, core, operand):
         stride = np.int64(state.register[core, operand, 1 + level] >> np.uint32(16))
         if stride >= 32768:
             stride -= 65536
-        address += state.index[core, operand, level] * stride
+        address += state.loop_index[core, operand, level] * stride
     return address
 
 
@@ -308,7 +310,7 @@ def _start_task(state, triggers, core):
         for word in range(4):
             state.register[core, operand, word] = state.sram[core, place + word]
         for level in range(3):
-            state.index[core, operand, level] = 0
+            state.loop_index[core, operand, level] = 0
     state.stage[core] = 0
     state.control[core] = 0
     state.element[core] = 0
@@ -352,7 +354,7 @@ def _fetch(state, core, operand):
             return 2
         state.value[core, operand - 1] = decode(state.sram[core, address], fmt)
         return 0
-    if (word >> np.uint32(23)) & np.uint32(1) and state.index[core, operand, 0] != 0:
+    if (word >> np.uint32(23)) & np.uint32(1) and state.loop_index[core, operand, 0] != 0:
         return 0
     colour = np.int64((word >> np.uint32(18)) & np.uint32(31))
     if state.length[core, colour, _TO_CORE] == 0:
@@ -387,8 +389,8 @@ def _fast_mac(state, core, limit):
         return 0
     if inner != np.int64(state.register[core, 2, 1] & np.uint32(0xFFFF)):
         return 0
-    at = state.index[core, 0, 0]
-    if at != state.index[core, 1, 0] or at != state.index[core, 2, 0]:
+    at = state.loop_index[core, 0, 0]
+    if at != state.loop_index[core, 1, 0] or at != state.loop_index[core, 2, 0]:
         return 0
     if (word_d >> np.uint32(14)) & np.uint32(15) != 1 or (word_b >> np.uint32(14)) & np.uint32(3) != 1:
         return 0
@@ -429,7 +431,7 @@ def _fast_mac(state, core, limit):
         d += step_d
     state.value[core, 0] = held
     for operand in range(3):
-        state.index[core, operand, 0] += count
+        state.loop_index[core, operand, 0] += count
     state.element[core] += count
     state.elements[core] += count
     return count
@@ -483,10 +485,10 @@ def _run_core(state, triggers, taps, budget, core, burst):
             state.stage[core] = 1
             moved = True
             if state.task[core] < taps.marked.shape[1] and taps.marked[taps.role[core], state.task[core]]:
-                at = taps.count[core]
+                at = taps.logged[core]
                 if at < taps.word.shape[0]:
                     taps.word[at, core] = f32_bits(canon(state.value[core, 0]))
-                taps.count[core] += 1
+                taps.logged[core] += 1
         if state.stage[core] == 1:
             if binary:
                 got = _fetch(state, core, 2)
@@ -536,7 +538,7 @@ def _run_core(state, triggers, taps, budget, core, burst):
             if (word >> np.uint32(14)) & np.uint32(3) == 3 and mode != 0:
                 if _exhausted(state, core, 0):
                     state.control[core] = ADVANCE if mode == 2 else RESET
-                elif mode == 3 and state.index[core, 0, 0] == 0 and state.index[core, 0, 1] == 0:
+                elif mode == 3 and state.loop_index[core, 0, 0] == 0 and state.loop_index[core, 0, 1] == 0:
                     state.control[core] = ADVANCE
             state.stage[core] = 3
         if state.stage[core] == 3:

@@ -1,0 +1,168 @@
+"""Faults as events at physical sites, and the plan that turns them into what strikes a running program.
+
+An event names a physical core or link, a step, a launch and a place in the machine. What it does is decided by the
+machine: a site that the map bypasses, or that lies outside the program's rectangle, touches nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass
+from typing import Any, Final, Self
+
+from yieldkit.emulator.hooks import LaunchHooks, LinkHook, RegisterHook, ResultHook, RouteHook, SramHook
+from yieldkit.emulator.isa import COLOURS, POSITIONS, SRAM_WORDS
+from yieldkit.emulator.lowering import LoweredLaunch
+from yieldkit.emulator.placement import Placement
+from yieldkit.errors import BadInput
+from yieldkit.quantities import LinkKey, Site
+
+__all__ = ["PLACES", "FaultEvent", "FaultPlan"]
+
+PLACES: Final = ("sram", "route", "register", "result", "link_flip", "link_drop")
+
+
+@dataclass(frozen=True)
+class FaultEvent:
+    """One transient fault.
+
+    Attributes:
+        place: "sram" (any SRAM word: data, tables), "route" (a route word), "register" (a descriptor or task word of
+            the running task), "result" (the word an element stores or sends: an accumulator bit, for a mac),
+            "link_flip" and "link_drop" (a word on its way).
+        row, col: physical core; for a link the end that the word leaves.
+        step, launch: when, by step number and launch name.
+        mask: bits to XOR, of 32 (0 for a drop).
+        drow, dcol: other end of the link.
+        phase: for sram and route: before the core's first task of this phase (number within the launch).
+        address: SRAM word.
+        colour, position: of a route word; colour of the word on a link.
+        task, element: tasks the core has run since the launch began, and element of that task.
+        operand, word: register of that task: operand 0 D, 1 A, 2 B and word 0..3, or operand -1 for the task word.
+        nth: number of the word that leaves through the link in this colour since the launch began.
+    """
+
+    place: str
+    row: int
+    col: int
+    step: int
+    launch: str
+    mask: int = 0
+    drow: int = 0
+    dcol: int = 0
+    phase: int = 0
+    address: int = 0
+    colour: int = 0
+    position: int = 0
+    task: int = 0
+    element: int = 0
+    operand: int = 0
+    word: int = 0
+    nth: int = 0
+
+    def __post_init__(self) -> None:
+        if self.place not in PLACES:
+            raise BadInput("fault place must be one of " + ", ".join(PLACES), value=self.place)
+        limits = {
+            "mask": (0 if self.place == "link_drop" else 1, (1 << 32) - 1),
+            "step": (0, 1 << 40),
+            "address": (0, SRAM_WORDS - 1),
+            "colour": (0, COLOURS - 1),
+            "position": (0, POSITIONS - 1),
+            "operand": (-1, 2),
+            "word": (0, 1 if self.operand < 0 else 3),
+            "phase": (0, 1 << 16),
+            "task": (0, 1 << 16),
+            "element": (0, 1 << 40),
+            "nth": (0, 1 << 40),
+        }
+        for name, (low, high) in limits.items():
+            if not low <= getattr(self, name) <= high:
+                raise BadInput(f"fault {name} must be {low} to {high}", value=getattr(self, name))
+        if self.place.startswith("link") and (self.drow, self.dcol) == (0, 0):
+            raise BadInput("a link fault needs its other end", cure="give drow and dcol")
+
+    @property
+    def site(self) -> Site:
+        """Physical core."""
+        return self.row, self.col
+
+    @property
+    def link(self) -> LinkKey | None:
+        """Physical link by its two ends, smaller end first, or None."""
+        if not self.place.startswith("link"):
+            return None
+        if (self.drow, self.dcol) > (0, 0):
+            return self.row, self.col, self.drow, self.dcol
+        return self.row + self.drow, self.col + self.dcol, -self.drow, -self.dcol
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain numbers and strings."""
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> Self:
+        """Rebuild what `to_dict` wrote.
+
+        Raises:
+            BadInput: unknown or wrong fields.
+        """
+        try:
+            return cls(**data)
+        except TypeError as error:
+            raise BadInput(f"fault event cannot be read: {error}") from error
+
+
+class FaultPlan:
+    """Events on a placement: what `run` asks before every launch.
+
+    Args:
+        events: what strikes.
+        placement: where the program lies; sites are looked up in its fabric.
+    """
+
+    def __init__(self, events: Iterable[FaultEvent], placement: Placement) -> None:
+        self.events = tuple(events)
+        self.placement = placement
+
+    def logical(self, event: FaultEvent) -> Site | None:
+        """Core of the rectangle that an event strikes (the sending one, for a link), or None when it touches none."""
+        link = event.link
+        if link is None:
+            return self.placement.logical(event.row, event.col)
+        ends = self.placement.link_end(link)
+        here = self.placement.logical(event.row, event.col)
+        if ends is None or here is None:
+            return None
+        return here
+
+    def hooks(self, step: int, low: LoweredLaunch) -> LaunchHooks:
+        """What strikes during a launch, in logical coordinates."""
+        total = LaunchHooks()
+        for event in self.events:
+            if event.step == step and event.launch == low.name:
+                core = self.logical(event)
+                if core is not None:
+                    total += self._hook(event, core, low)
+        return total
+
+    def _hook(self, event: FaultEvent, core: Site, low: LoweredLaunch) -> LaunchHooks:
+        r, c = core
+        if event.place in ("sram", "route") and event.phase >= len(low.launch.phases):
+            raise BadInput(f"launch {low.name!r} has {len(low.launch.phases)} phases", value=event.phase)
+        if event.place == "sram":
+            return LaunchHooks(sram=(SramHook(r, c, event.phase, event.address, event.mask),))
+        if event.place == "route":
+            return LaunchHooks(routes=(RouteHook(r, c, event.phase, event.colour, event.position, event.mask),))
+        if event.place == "register":
+            hook = RegisterHook(r, c, event.task, event.element, event.operand, event.word, event.mask)
+            return LaunchHooks(registers=(hook,))
+        if event.place == "result":
+            return LaunchHooks(results=(ResultHook(r, c, event.task, event.element, event.mask),))
+        link = event.link
+        ends = self.placement.link_end(link) if link is not None else None
+        if ends is None:
+            return LaunchHooks()
+        port = next(port for er, ec, port in ends if (er, ec) == core)
+        drop = event.place == "link_drop"
+        return LaunchHooks(links=(LinkHook(r, c, port, event.colour, event.nth, drop, event.mask),))
