@@ -320,6 +320,8 @@ def masked_or_benign(case: Case) -> Finding | None:
         lines.append("no band of clean runs was given, so a changed loss would go unseen")
     if case.changed_cores:
         lines.append(f"control words of {case.changed_cores} core(s) differ from the image: reload before the next run")
+    if case.gaps:
+        lines.append(f"{case.gaps} link(s) with unlike counts, without effect on the result")
     return Finding("MASKED_OR_BENIGN", 0.9 if banded or not run.loss else 0.5, tuple(lines))
 
 

@@ -29,6 +29,7 @@ def wait_for(symptoms: Symptoms, wiring: Wiring | None = None) -> dict[Site, tup
     """
     waiting = {(core.row, core.col): core for core in symptoms.waiting}
     full = {(queue.row, queue.col, queue.port, queue.colour) for queue in symptoms.leftover if queue.words > 0}
+    stuck = {site for site, core in waiting.items() if core.state in (BLOCKED, HALTED)}
     graph: dict[Site, tuple[Site, ...]] = {}
     for site, core in waiting.items():
         if wiring is not None:
@@ -39,12 +40,11 @@ def wait_for(symptoms: Symptoms, wiring: Wiring | None = None) -> dict[Site, tup
                 for step in _NEIGHBOURS
                 if (site[0] + step[0], site[1] + step[1], _FACING[step], core.colour) in full
             ]
-        elif core.state == STARVED:
-            near = [(site[0] + step[0], site[1] + step[1]) for step in _NEIGHBOURS]
-            found = [other for other in near if other in waiting and waiting[other].state in (BLOCKED, HALTED)]
+        elif core.state == STARVED and stuck:
+            found = [other for step in _NEIGHBOURS if (other := (site[0] + step[0], site[1] + step[1])) in stuck]
         else:
             found = []
-        graph[site] = tuple(sorted(set(found)))
+        graph[site] = tuple(sorted(set(found))) if found else ()
     return graph
 
 
@@ -95,14 +95,13 @@ def frontier(symptoms: Symptoms, wiring: Wiring | None = None) -> tuple[CoreScan
     waiting = {(core.row, core.col): core for core in symptoms.waiting}
     graph = wait_for(symptoms, wiring)
 
-    def rank(core: CoreScan) -> tuple[int, int, int, int]:
-        targets = graph[(core.row, core.col)]
-        owed = not any(target in waiting for target in targets)
-        group = 0 if core.state == HALTED else 1 if owed else 2
-        return group, core.task, core.row, core.col
+    def rank(core: CoreScan) -> tuple[int, int]:
+        if core.state == HALTED:
+            return 0, core.task
+        owed = not any(target in waiting for target in graph[(core.row, core.col)])
+        return (1 if owed else 2), core.task
 
-    ranked = sorted(symptoms.waiting, key=rank)
-    if not ranked:
-        return ()
-    best = rank(ranked[0])[:2]
-    return tuple(core for core in ranked if rank(core)[:2] == best)
+    ranks = [rank(core) for core in symptoms.waiting]
+    best = min(ranks, default=None)
+    first = [core for core, its in zip(symptoms.waiting, ranks, strict=True) if its == best]
+    return tuple(sorted(first, key=lambda core: (core.row, core.col)))
