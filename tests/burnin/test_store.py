@@ -132,7 +132,7 @@ def test_files_that_are_not_stores(tmp_path):
 
 def test_a_newer_format_is_refused(tmp_path):
     with Store.writer(tmp_path / "s", meta=META) as store:
-        store.set_meta("format", 99)
+        store.set_meta({"format": 99})
     with pytest.raises(BadFile, match="format 99"):
         Store.reader(tmp_path / "s")
 

@@ -160,8 +160,11 @@ class Campaign:
                 "versions": _versions(),
             }
             with Store.writer(folder / STORE_NAME, meta=meta) as store:
+                if not store.covered():
+                    # A run that stored nothing, because its bench refused the spec, claims nothing.
+                    store.set_meta(meta)
                 self._refuse_unlike(folder, store.meta("identity"))
-                store.set_meta("spec", kept)
+                store.set_meta({"spec": kept})
                 _write_if_new(folder / SPEC_NAME, toml_text(kept))
                 ledger = self._ledger(store)
                 yield _standing(ledger)
@@ -184,6 +187,8 @@ class Campaign:
             if not path.exists() or path.stat().st_size == 0:
                 return None
             with Store.reader(path) as store:
+                if not store.covered():
+                    return None
                 self._refuse_unlike(folder, store.meta("identity"))
                 return self._ledger(store)
         except OSError as error:

@@ -125,11 +125,13 @@ class Store:
             row = self._connection.execute("SELECT value FROM meta WHERE key = ?", (key,)).fetchone()
         return None if row is None else json.loads(row[0])
 
-    def set_meta(self, key: str, value: Any) -> None:
-        """Keep a value; does not touch the file when it is there already."""
-        if self.meta(key) != value:
+    def set_meta(self, values: Mapping[str, Any]) -> None:
+        """Keep values by name; does not touch the file when they are there already."""
+        new = {key: value for key, value in values.items() if self.meta(key) != value}
+        if new:
             with self._transaction() as connection:
-                _put_meta(connection, key, value)
+                for key, value in new.items():
+                    _put_meta(connection, key, value)
 
     def add_chunk(
         self,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cache
 from typing import Any, Final, Protocol
 
 import numpy as np
@@ -17,7 +18,7 @@ from yieldkit.emulator.machine import LaunchResult
 from yieldkit.emulator.memoryx import MemoryX, StepReport
 from yieldkit.emulator.tensor import ReferenceExecutor, TensorExecutor
 from yieldkit.errors import BadInput
-from yieldkit.workloads.corpus import load_corpus
+from yieldkit.workloads.corpus import Corpus, load_corpus
 from yieldkit.workloads.program import Gemm, StreamIn
 
 __all__ = ["EXECUTORS", "HookSource", "Job", "StepResult"]
@@ -133,7 +134,7 @@ class Job:
         model = job["model"]
         if model["vocabulary"] < 256:
             raise BadInput("a byte corpus needs a vocabulary of 256", value=model["vocabulary"], cure="give batches")
-        return load_corpus(job["corpus"]).batch(self.step, model["sequences"], model["context"], job["seed"])
+        return _corpus(job["corpus"]).batch(self.step, model["sequences"], model["context"], job["seed"])
 
     def _launches(
         self, streams: Callable[[LoweredLaunch], Mapping[str, F32]], source: HookSource | None
@@ -199,6 +200,11 @@ class Job:
                     return flat
                 return flat.reshape(model["sequences"], model["context"], -1)
         raise BadInput("the program puts no logits out", value=program.name)
+
+
+@cache
+def _corpus(name: str) -> Corpus:
+    return load_corpus(name)
 
 
 def _resident(rows: int, cols: int, dtype: str, item: Mapping[str, Any], weights: Mapping[str, F32]) -> F32:

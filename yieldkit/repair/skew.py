@@ -160,10 +160,16 @@ def _whole(problem: Problem, units: tuple[Unit, ...], groups: Groups, single: np
         more = split_for_reach(problem, groups, x)
         field = field_of(problem, groups, x)
         if more is None:
+            if not problem.holds(field):
+                # Only cores that the units leave no choice can break a constraint here, so there is no field.
+                return None
             value = problem.cost(field)
             return _Relaxed(field, value, value, True, "minimum cut")
         single = single | more
-        groups = group_rows(problem, single=single)
+        finer = group_rows(problem, single=single)
+        if len(finer.start) == len(groups.start):
+            return None
+        groups = finer
 
 
 def _band(problem: Problem, units: tuple[Unit, ...], single: npt.NDArray[np.bool_]) -> _Relaxed | None:

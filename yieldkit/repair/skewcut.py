@@ -121,7 +121,7 @@ def _bounded(problem: Problem, groups: Groups, low: Int64, high: Int64, units: t
             high[g, :value] = np.minimum(high[g, :value], col)
         else:
             low[g, value:] = np.maximum(low[g, value:], col + 1)
-    return np.minimum(low, high), high
+    return low, high
 
 
 def min_cut(
@@ -133,12 +133,15 @@ def min_cut(
     the problem's, whatever the field, because within a run of like rows one row can be copied over the others.
 
     Returns:
-        (x, number of nodes of the graph); x is None when no field lies in the intervals.
+        (x, number of nodes of the graph); x is None when no field lies in the intervals. Constraints between two cores
+        that the intervals leave no choice are not looked at: the caller checks the field with `Problem.holds`.
     """
     from ortools.graph.python import max_flow
 
     n_groups, top = low.shape
     free = high - low
+    if (free < 0).any():
+        return None, 0
     n_free = int(free.sum())
     source, sink = n_free, n_free + 1
     offset = np.concatenate([[0], np.cumsum(free.ravel())])[:-1].reshape(free.shape)

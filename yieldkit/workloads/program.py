@@ -21,6 +21,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
+from functools import cached_property
 from pathlib import Path
 from typing import Any, ClassVar, Final, Self
 
@@ -284,17 +285,17 @@ class Program:
     def __post_init__(self) -> None:
         _check(self)
 
-    @property
+    @cached_property
     def table(self) -> dict[str, Tensor]:
         """Tensors by name."""
         return {tensor.name: tensor for tensor in self.tensors}
 
-    @property
+    @cached_property
     def phases(self) -> tuple[Phase, ...]:
         """All phases in order."""
         return tuple(phase for launch in self.launches for phase in launch.phases)
 
-    @property
+    @cached_property
     def fingerprint(self) -> str:
         """Fingerprint over everything in the program."""
         return fingerprint(self.to_dict())
