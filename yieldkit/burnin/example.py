@@ -32,7 +32,7 @@ id = "W01"
 law = "negative_binomial"
 d0_per_cm2 = 0.1
 alpha = 2.0
-# seed = 11             # the campaign's seed if absent
+seed = 1                # of the defects; the campaign's if absent
 # ... or the defects of one wafer of an inspection file instead of a law:
 # klarf = "lot.klarf"
 # wafer_id = "02"
