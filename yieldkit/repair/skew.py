@@ -30,6 +30,7 @@ FULL_GRAPH_NODES = 40_000
 """Largest graph that is solved whole; the time of the maximum flow grows faster than its nodes."""
 _BAND_REACH = (6, 16)
 _BAND_ROUNDS = 6
+_NODE_BUDGET = 150_000
 _TOLLS = (0, 50, 200, 800, 3200)
 _BRANCH_NODES = 40
 _CP_SAT_CELLS = 20_000
@@ -176,57 +177,77 @@ def _band(problem: Problem, units: tuple[Unit, ...], single: npt.NDArray[np.bool
     groups = group_rows(problem, single=single, margin=True)
     bound = _chain_bound(problem)
     best: Int32 | None = None
-    for base in () if units else _bases(problem):
-        field = _from_chains(problem, groups, base)
-        if field is not None and (best is None or problem.cost(field) < problem.cost(best)):
-            best = field
+    if not units:
+        best = _from_chains(problem, groups)
     if best is None:
         least, _ = least_field(problem, units)
         if least is None:
             return None
-        field = _descend(problem, units, groups, levels_of(problem, groups, least), _BAND_REACH[0])
+        field, _ = _descend(problem, units, groups, levels_of(problem, groups, least), _BAND_REACH[0])
         best = least if field is None else field
     return _Relaxed(best, problem.cost(best), bound, False, "minimum cut in a band, bound by assignment")
 
 
-def _from_chains(problem: Problem, groups: Groups, base: int | None) -> Int32 | None:
-    """A field from a path cover, with rising tolls until its curves need no more displacements than there are."""
-    first = 0 if base is None else base
-    last = problem.width + (problem.spares if base is None else base)
-    sites = bad_sites(problem, first, last, links=True)
-    shift = problem.spares - 1 if base is None else base
+def _from_chains(problem: Problem, groups: Groups) -> Int32 | None:
+    """Best field from path covers: several least displacements, rising tolls, and a wider band if nothing else holds.
+
+    A cover may need more displacements than there are, or its curves may be too close; with a toll on each chain there
+    are fewer of them. The search ends when the cuts' nodes have used up a budget, which is the same on every machine.
+    """
+    best: Int32 | None = None
+    spent = 0
     for reach in _BAND_REACH:
         for toll in _TOLLS:
-            plan = cover(problem, sites, left_shift=shift, right_shift=shift, toll=toll)
-            x = draw(problem, groups, plan, base)
-            field = None if x is None else _descend(problem, (), groups, x, reach)
-            if field is not None:
-                return field
+            for base in _bases(problem):
+                if best is not None and spent > _NODE_BUDGET:
+                    return best
+                first = 0 if base is None else base
+                last = problem.width + (problem.spares if base is None else base)
+                shift = problem.spares - 1 if base is None else base
+                sites = bad_sites(problem, first, last, links=True)
+                plan = cover(problem, sites, left_shift=shift, right_shift=shift, toll=toll)
+                x = draw(problem, groups, plan, base)
+                if x is None:
+                    continue
+                field, nodes = _descend(problem, (), groups, x, reach)
+                spent += nodes
+                if field is not None and (best is None or problem.cost(field) < problem.cost(best)):
+                    best = field
+        if best is not None:
+            return best
     return None
 
 
 def _bases(problem: Problem) -> tuple[int | None, ...]:
     """Least displacements to start from: the smallest that all rows allow, and the largest (None)."""
     low = int(problem.low.max())
-    return (low, None) if low < problem.spares else (low,)
+    if low >= problem.spares:
+        return (low,)
+    middle = (low + problem.spares) // 2
+    return (low, None) if middle == low else (low, None, middle)
 
 
-def _descend(problem: Problem, units: tuple[Unit, ...], groups: Groups, x: Int64, reach: int) -> Int32 | None:
-    """Cuts in bands around the best field so far, until the skew no longer falls; None when no band holds a field."""
+def _descend(
+    problem: Problem, units: tuple[Unit, ...], groups: Groups, x: Int64, reach: int
+) -> tuple[Int32 | None, int]:
+    """Cuts in bands around the best field so far, until the skew no longer falls; None when no band holds a field;
+    and the nodes of all the cuts.
+    """
     best: Int32 | None = None
-    value = 0
+    value = spent = 0
     for _ in range(_BAND_ROUNDS):
-        found, _ = min_cut(problem, groups, *band_around(problem, groups, x, reach, units))
+        found, nodes = min_cut(problem, groups, *band_around(problem, groups, x, reach, units))
+        spent += nodes
         if found is None:
-            return best
+            return best, spent
         field = field_of(problem, groups, found)
         if not problem.holds(field):
-            return best
+            return best, spent
         cost = problem.cost(field)
         if best is not None and cost >= value:
-            return best
+            return best, spent
         best, value, x = field, cost, found
-    return best
+    return best, spent
 
 
 def _chain_bound(problem: Problem) -> int:
