@@ -1,0 +1,118 @@
+"""Figures of repair and boot: `figures()` measures them; run alone with `python -m tests.bench.repair`."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from yieldkit.fabric import Fabric, FirmwareImage
+from yieldkit.faultmap import FaultMap
+from yieldkit.repair import RowShift, check_plan, plan_repair
+from yieldkit.repair.exact import solve_exactly
+from yieldkit.repair.problem import Problem
+from yieldkit.repair.propagate import decide
+from yieldkit.repair.skew import least_skew
+from yieldkit.wafer import WaferSpec
+
+COMMAND = "python -m tests.bench.repair"
+ROWS, COLS, SPARES = 1180, 850, 4
+
+
+def dead_cores(rows: int, cols: int, n: int, seed: int) -> FaultMap:
+    """A grid with `n` dead cores drawn without replacement."""
+    cells = np.random.default_rng(seed).choice(rows * cols, n, replace=False)
+    return FaultMap((rows, cols), dead_cores=np.stack([cells // cols, cells % cols], axis=1))
+
+
+def fastest(work: Callable[[], Any], repeats: int = 3) -> tuple[float, Any]:
+    """(seconds of the fastest of some runs, result of the last)."""
+    times, result = [], None
+    for _ in range(repeats):
+        begin = time.perf_counter()
+        result = work()
+        times.append(time.perf_counter() - begin)
+    return min(times), result
+
+
+def row(name: str, value: float, unit: str, peer: str = "", peer_value: float | None = None) -> dict[str, Any]:
+    """One figure; the ratio is peer over ours, so above 1 is faster than the peer."""
+    ratio = None if peer_value is None else peer_value / value
+    return {
+        "name": name,
+        "value": value,
+        "unit": unit,
+        "peer": peer or None,
+        "peer_value": peer_value,
+        "ratio": ratio,
+        "command": COMMAND,
+    }
+
+
+def figures() -> list[dict[str, Any]]:
+    """Decision, plan, peers, boot and image size; everything compiled is warm."""
+    plan_repair(dead_cores(6, 9, 2, 1), RowShift(spares=2))
+    rules = RowShift(spares=SPARES)
+    fifty = dead_cores(ROWS, COLS + SPARES, 50, 1)
+    placed = rules.placed(fifty)
+    problem = Problem.build(fifty, placed, placed.placement(fifty.shape))
+    decide_s, _ = fastest(lambda: decide(problem))
+    hundred = dead_cores(ROWS, COLS + SPARES, 100, 2)
+
+    def plan_and_check() -> bool:
+        plan = plan_repair(hundred, rules)
+        return plan.repaired and not check_plan(hundred, rules, plan)
+
+    plan_s, holds = fastest(plan_and_check, 1)
+    if not holds:
+        raise ArithmeticError("the plan of the benchmark does not hold")
+    wafer = WaferSpec.preset("wse3")
+    present = np.argwhere(wafer.present_mask())
+    sites = present[np.random.default_rng(4).choice(len(present), 50, replace=False)]
+    wse3 = FaultMap.for_wafer(wafer, dead_cores=sites, wafer_id="W01")
+    wse3_rules = RowShift.for_wafer(wafer)
+    wse3_s, plan = fastest(lambda: plan_repair(wse3, wse3_rules), 1)
+    check_s, _ = fastest(lambda: check_plan(wse3, wse3_rules, plan))
+    data = plan.firmware().data
+    boot_s, _ = fastest(lambda: Fabric.boot(FirmwareImage.from_bytes(data), wafer).core_of)
+    return [
+        row("decide_1m_s", decide_s, f"s, {ROWS} x {COLS}, 50 dead cores"),
+        row("plan_1m_100_s", plan_s, f"s with check, {ROWS} x {COLS}, 100 dead cores"),
+        row("plan_wse3_50_s", wse3_s + check_s, "s with check, WSE-3 preset, 50 dead cores"),
+        *peers(),
+        row("boot_1m_s", boot_s, "s from bytes to the whole logical-to-physical map, WSE-3 preset"),
+        row("image_bytes", float(len(data)), "bytes, WSE-3 preset, 50 dead cores"),
+    ]
+
+
+def peers() -> list[dict[str, Any]]:
+    """Least skew of one 20 x 24 map with 8 dead cores by this package, CP-SAT and HiGHS; all three agree."""
+    from tests.repair.oracle import highs_skew
+
+    faults = dead_cores(20, 26, 8, 7)
+    rules = RowShift(spares=2).placed(faults)
+    problem = Problem.build(faults, rules, rules.placement(faults.shape))
+
+    def ours() -> int:
+        known = decide(problem).field
+        if known is None:
+            raise ArithmeticError("the map of the benchmark can be repaired")
+        return least_skew(problem, known).value
+
+    our_s, value = fastest(ours)
+    cp_sat_s, (_, bound, status) = fastest(lambda: solve_exactly(problem), 1)
+    highs_s, highs = fastest(lambda: highs_skew(faults, rules), 1)
+    if not value == bound == highs:
+        raise ArithmeticError(f"solvers disagree: {value}, CP-SAT {bound} ({status}), HiGHS {highs}")
+    unit = "s, 20 x 24, 8 dead cores, proven"
+    return [
+        row("plan_vs_cpsat", our_s, unit, "CP-SAT, one worker, plain model", cp_sat_s),
+        row("plan_vs_highs", our_s, unit, "HiGHS by scipy.optimize.milp", highs_s),
+    ]
+
+
+if __name__ == "__main__":
+    print(json.dumps(figures(), indent=2))  # noqa: T201

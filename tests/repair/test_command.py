@@ -1,0 +1,88 @@
+"""`yieldkit repair`: text, JSON, files and exit statuses."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from yieldkit.cli import run
+from yieldkit.fabric import Fabric, FirmwareImage
+from yieldkit.faultmap import FaultMap
+from yieldkit.repair import RepairPlan
+from yieldkit.wafer import WaferSpec
+
+MINI = WaferSpec.preset("mini")
+
+
+@pytest.fixture
+def faults(tmp_path):
+    path = tmp_path / "faults.json"
+    FaultMap.for_wafer(MINI, dead_cores=[(4, 7), (9, 12)], wafer_id="W01").save(path)
+    return path
+
+
+def test_plan_image_and_check(tmp_path, faults, capsys):
+    plan, image = tmp_path / "plan.json", tmp_path / "fw.bin"
+    assert run(["repair", "plan", str(faults), "--out", str(plan), "--image", str(image)]) == 0
+    assert "optimal: 20 x 18 fabric" in capsys.readouterr().out
+    fabric = Fabric.boot(FirmwareImage.load(image), MINI, wafer_id="W01")
+    assert (fabric.core_of == RepairPlan.load(plan).core_of).all()
+    assert run(["repair", "check", str(faults), str(plan)]) == 0
+    assert "the plan holds" in capsys.readouterr().out
+
+
+def test_json_says_the_same(faults, capsys):
+    assert run(["repair", "plan", str(faults), "--json"]) == 0
+    facts = json.loads(capsys.readouterr().out)
+    assert facts["status"] == "optimal"
+    assert facts["objective"] == facts["bound"]
+    assert [level["name"] for level in facts["levels"]][-1] == "skew"
+
+
+def test_no_is_exit_3(tmp_path, faults, capsys):
+    plan = tmp_path / "plan.json"
+    assert run(["repair", "plan", str(faults), "--spares", "0", "--out", str(plan)]) == 3
+    assert "infeasible" in capsys.readouterr().out
+    assert run(["repair", "plan", str(faults), "--out", str(plan)]) == 0
+    worse = tmp_path / "worse.json"
+    used = RepairPlan.load(plan).core_of[3, 3].tolist()
+    FaultMap.load(faults).with_faults(dead_cores=[used]).save(worse)
+    capsys.readouterr()
+    assert run(["repair", "check", str(worse), str(plan)]) == 3
+    assert "is dead" in capsys.readouterr().out
+    assert run(["repair", "check", str(worse), str(plan), "--json"]) == 3
+    assert json.loads(capsys.readouterr().out)["holds"] is False
+
+
+def test_bad_input_is_exit_2_and_writes_nothing(tmp_path, faults, capsys):
+    out, image = tmp_path / "out.json", tmp_path / "fw.bin"
+    bare = tmp_path / "bare.json"
+    FaultMap((4, 6)).save(bare)
+    text = tmp_path / "text"
+    text.write_text("hello")
+    for arguments in (
+        ["plan", str(tmp_path / "none.json")],
+        ["plan", str(text)],
+        ["plan", str(bare)],
+        ["plan", str(bare), "--spares", "1", "--image", str(image)],
+        ["plan", str(faults), "--logical", "20"],
+        ["plan", str(faults), "--logical", "99x99"],
+        ["plan", str(faults), "--wafer", "wse1"],
+        ["plan", str(faults), "--image", str(image), "--wafer-id", "W02"],
+        ["plan", str(faults), "--spares", "-1"],
+    ):
+        assert run(["repair", *arguments, "--out", str(out)]) == 2, arguments
+        assert "Traceback" not in capsys.readouterr().err
+        assert not out.exists()
+        assert not image.exists()
+    for arguments in (["check", str(faults), str(text)], ["check", str(faults), str(faults)]):
+        assert run(["repair", *arguments]) == 2
+        assert capsys.readouterr().err.count("\n") == 1
+
+
+def test_yield(capsys):
+    assert run(["repair", "yield", "--wafer", "mini", "--d0", "1", "-n", "20", "--seed", "3", "--json"]) == 0
+    facts = json.loads(capsys.readouterr().out)
+    assert facts["n"] == 20
+    assert facts["low"] <= facts["yield"] <= facts["high"]
