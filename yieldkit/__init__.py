@@ -6,14 +6,105 @@ Every public name is listed in `__all__` and is imported when it is first used, 
 from __future__ import annotations
 
 import importlib
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from yieldkit.version import __version__
 
-_HOMES: Final[dict[str, str]] = {}
-_MODULES: Final = ("reliability", "workloads")
+if TYPE_CHECKING:
+    from yieldkit import burnin, faults, reliability, workloads
+    from yieldkit.burnin import Campaign, CampaignRun, outcome_table
+    from yieldkit.defects import BoseEinstein, Defects, Murphy, NegativeBinomial, Poisson, Seeds
+    from yieldkit.diagnosis import Baseline, Verdict, confusion, diagnose
+    from yieldkit.emulator import Program, RunResult, Symptoms, run
+    from yieldkit.fabric import Fabric, FirmwareImage
+    from yieldkit.faultmap import FaultMap
+    from yieldkit.faults import FaultEvent, FaultPlan, FaultSampler
+    from yieldkit.repair import RepairPlan, RowShift, check_plan, plan_repair, repair_yield
+    from yieldkit.report import ReportData, report_of, write_report
+    from yieldkit.wafer import WaferSpec
+    from yieldkit.wafermap import WaferMap, read_wafer_map, read_wafer_maps
 
-__all__ = [*sorted(_HOMES), "__version__"]
+_HOMES: Final[dict[str, str]] = {
+    "Baseline": "yieldkit.diagnosis",
+    "BoseEinstein": "yieldkit.defects",
+    "Campaign": "yieldkit.burnin",
+    "CampaignRun": "yieldkit.burnin",
+    "Defects": "yieldkit.defects",
+    "Fabric": "yieldkit.fabric",
+    "FaultEvent": "yieldkit.faults",
+    "FaultMap": "yieldkit.faultmap",
+    "FaultPlan": "yieldkit.faults",
+    "FaultSampler": "yieldkit.faults",
+    "FirmwareImage": "yieldkit.fabric",
+    "Murphy": "yieldkit.defects",
+    "NegativeBinomial": "yieldkit.defects",
+    "Poisson": "yieldkit.defects",
+    "Program": "yieldkit.emulator",
+    "RepairPlan": "yieldkit.repair",
+    "ReportData": "yieldkit.report",
+    "RowShift": "yieldkit.repair",
+    "RunResult": "yieldkit.emulator",
+    "Seeds": "yieldkit.defects",
+    "Symptoms": "yieldkit.emulator",
+    "Verdict": "yieldkit.diagnosis",
+    "WaferMap": "yieldkit.wafermap",
+    "WaferSpec": "yieldkit.wafer",
+    "check_plan": "yieldkit.repair",
+    "confusion": "yieldkit.diagnosis",
+    "diagnose": "yieldkit.diagnosis",
+    "outcome_table": "yieldkit.burnin",
+    "plan_repair": "yieldkit.repair",
+    "read_wafer_map": "yieldkit.wafermap",
+    "read_wafer_maps": "yieldkit.wafermap",
+    "repair_yield": "yieldkit.repair",
+    "report_of": "yieldkit.report",
+    "run": "yieldkit.emulator",
+    "write_report": "yieldkit.report",
+}
+_MODULES: Final = ("burnin", "faults", "reliability", "workloads")
+
+__all__ = [
+    "Baseline",
+    "BoseEinstein",
+    "Campaign",
+    "CampaignRun",
+    "Defects",
+    "Fabric",
+    "FaultEvent",
+    "FaultMap",
+    "FaultPlan",
+    "FaultSampler",
+    "FirmwareImage",
+    "Murphy",
+    "NegativeBinomial",
+    "Poisson",
+    "Program",
+    "RepairPlan",
+    "ReportData",
+    "RowShift",
+    "RunResult",
+    "Seeds",
+    "Symptoms",
+    "Verdict",
+    "WaferMap",
+    "WaferSpec",
+    "__version__",
+    "burnin",
+    "check_plan",
+    "confusion",
+    "diagnose",
+    "faults",
+    "outcome_table",
+    "plan_repair",
+    "read_wafer_map",
+    "read_wafer_maps",
+    "reliability",
+    "repair_yield",
+    "report_of",
+    "run",
+    "workloads",
+    "write_report",
+]
 
 
 def __getattr__(name: str) -> Any:
@@ -28,4 +119,4 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-    return sorted(set(__all__) | set(_MODULES) | set(globals()))
+    return sorted(set(__all__) | set(globals()))

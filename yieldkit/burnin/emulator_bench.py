@@ -15,7 +15,7 @@ from yieldkit.burnin.spec import FAULT_KINDS, PROGRAM_KINDS, CampaignSpec
 from yieldkit.burnin.trial import TrialRecord
 from yieldkit.emulator.lowering import Lowered, lower
 from yieldkit.emulator.placement import Placement
-from yieldkit.emulator.run import run
+from yieldkit.emulator.running import run
 from yieldkit.errors import BadInput
 from yieldkit.faults import FaultPlan, FaultSampler
 from yieldkit.files import fingerprint

@@ -12,7 +12,7 @@ from yieldkit.emulator.job import Job
 from yieldkit.emulator.lowering import Lowered
 from yieldkit.emulator.memoryx import MemoryX
 from yieldkit.emulator.placement import Placement
-from yieldkit.emulator.run import RunResult, Telemetry, run, symptoms_of
+from yieldkit.emulator.running import RunResult, Telemetry, run, symptoms_of
 from yieldkit.faults import FaultEvent, FaultPlan
 from yieldkit.files import fingerprint
 

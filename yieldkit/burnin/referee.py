@@ -9,7 +9,7 @@ from dataclasses import replace
 
 from yieldkit.burnin.golden import Golden
 from yieldkit.emulator.lowering import Lowered, LoweredLaunch
-from yieldkit.emulator.run import RunResult
+from yieldkit.emulator.running import RunResult
 from yieldkit.emulator.symptoms import COMPLETED, CRASH_DETECTED
 from yieldkit.faults import FaultEvent
 from yieldkit.quantities import Site

@@ -5,7 +5,8 @@ from __future__ import annotations
 import importlib
 import json
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any, Final
 
 import click
@@ -13,7 +14,7 @@ import click
 from yieldkit.errors import YieldkitError
 from yieldkit.version import __version__
 
-__all__ = ["GROUPS", "app", "emit", "json_option", "run"]
+__all__ = ["GROUPS", "app", "emit", "json_option", "run", "steps_bar"]
 
 GROUPS: Final[Mapping[str, str]] = {
     "burnin": "Burn-in campaigns: run, resume, replay, status.",
@@ -63,6 +64,20 @@ def json_option(function: Callable[..., Any]) -> Callable[..., Any]:
 def emit(facts: Mapping[str, Any], text: str, *, as_json: bool) -> None:
     """Print `facts` as JSON or `text` for people; both say the same."""
     click.echo(json.dumps(facts, indent=2, sort_keys=True, allow_nan=False) if as_json else text)
+
+
+@contextmanager
+def steps_bar(name: str, total: int) -> Iterator[Callable[..., None]]:
+    """A bar with the time left on a terminal, nothing when piped; yields what to call after each step."""
+    if not sys.stderr.isatty():
+        yield lambda *_: None
+        return
+    from rich.console import Console
+    from rich.progress import Progress
+
+    with Progress(console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task(name, total=total)
+        yield lambda *_: bar.advance(task)
 
 
 def run(arguments: Sequence[str]) -> int:

@@ -1,1 +1,52 @@
-"""The `emulator` folder."""
+"""The emulator: lowering to per-core configuration, the reference machine, the tensor executor, jobs and symptoms."""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any, Final
+
+if TYPE_CHECKING:
+    from yieldkit.emulator.job import Job
+    from yieldkit.emulator.lowering import Lowered, lower
+    from yieldkit.emulator.memoryx import MemoryX
+    from yieldkit.emulator.placement import Placement
+    from yieldkit.emulator.running import RunResult, run
+    from yieldkit.emulator.symptoms import Symptoms
+    from yieldkit.emulator.training import TrainingOutcome, train
+    from yieldkit.workloads.program import Program
+
+_HOMES: Final = {
+    "Job": "yieldkit.emulator.job",
+    "Lowered": "yieldkit.emulator.lowering",
+    "MemoryX": "yieldkit.emulator.memoryx",
+    "Placement": "yieldkit.emulator.placement",
+    "Program": "yieldkit.workloads.program",
+    "RunResult": "yieldkit.emulator.running",
+    "Symptoms": "yieldkit.emulator.symptoms",
+    "TrainingOutcome": "yieldkit.emulator.training",
+    "lower": "yieldkit.emulator.lowering",
+    "run": "yieldkit.emulator.running",
+    "train": "yieldkit.emulator.training",
+}
+
+__all__ = [
+    "Job",
+    "Lowered",
+    "MemoryX",
+    "Placement",
+    "Program",
+    "RunResult",
+    "Symptoms",
+    "TrainingOutcome",
+    "lower",
+    "run",
+    "train",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'yieldkit.emulator' has no attribute {name!r}")
+    value = getattr(importlib.import_module(_HOMES[name]), name)
+    globals()[name] = value
+    return value

@@ -21,13 +21,19 @@ from yieldkit.emulator.isa import COLOURS, HEADER_WORDS, POSITIONS, SRAM_WORDS, 
 from yieldkit.errors import BadInput
 from yieldkit.files import fingerprint
 from yieldkit.workloads.program import (
+    AllReduce,
+    Compute,
+    Gemm,
     Gemv,
     Launch,
     Program,
+    Shift,
     Tensor,
     WGrad,
+    covers,
     instrs_of,
     launches_with_index,
+    reads_of,
     tensors_of,
     written_by,
 )
@@ -191,6 +197,7 @@ def _all_tensors(program: Program) -> dict[str, Tensor]:
 def _lifetimes(program: Program) -> dict[str, tuple[int, int]]:
     """First and last phase (over the whole program) at which each tensor must keep its address."""
     total = max(1, len(program.phases))
+    table = program.table
     life: dict[str, tuple[int, int]] = {ZERO: (0, total)}
     for tensor in program.tensors:
         if tensor.keep or tensor.values:
@@ -199,19 +206,30 @@ def _lifetimes(program: Program) -> dict[str, tuple[int, int]]:
     if len(set(names)) != len(names):
         twice = sorted({name for name in names if names.count(name) > 1})
         raise BadInput("phase names must be unique", value=twice)
-    for now, (_, _, phase) in enumerate(launches_with_index(program.launches)):
+    for now, (_, number, phase) in enumerate(launches_with_index(program.launches)):
         written: set[str] = set()
+        whole: set[str] = set()
         reads = set(tensors_of(phase)) - set(written_by(phase))
+        if isinstance(phase, Gemm) and phase.accumulate:
+            reads.add(phase.y)
+        if isinstance(phase, AllReduce):
+            reads.add(phase.x)
         for instr in instrs_of(phase):
-            for ref in (instr.a, instr.b):
-                if ref is not None and ref.tensor not in written:
-                    reads.add(ref.tensor)
-            written.add(instr.d.tensor)
+            target = instr.d.tensor
+            operands = {ref.tensor for ref in (instr.d, instr.a, instr.b) if ref is not None}
+            reads |= {name for name in operands - written if reads_of(instr, name)}
+            if target not in written and covers(instr, table[target]):
+                whole.add(target)
+            written.add(target)
+        if not isinstance(phase, Compute | Shift):
+            whole |= set(written_by(phase))
         for name in sorted(reads):
             if name not in life:
                 raise BadInput(f"phase {phase.name!r} reads a tensor that nothing has written", value=name)
         for name in tensors_of(phase):
-            first = life[name][0] if name in life else now
+            # What is not written at once must be zero before: only the launch's start clears words.
+            begin = now if name in whole else now - number
+            first = life[name][0] if name in life else begin
             life[name] = (first, max(now, life[name][1] if name in life else now))
         if scratch_of(program, phase):
             life[scratch_name(phase)] = (now, now)

@@ -12,7 +12,7 @@ from yieldkit.emulator.job import StepResult
 from yieldkit.emulator.lowering import Lowered, lower
 from yieldkit.emulator.memoryx import MemoryX
 from yieldkit.emulator.placement import FabricView
-from yieldkit.emulator.run import RunResult, run
+from yieldkit.emulator.running import RunResult, run
 from yieldkit.errors import BadInput
 from yieldkit.workloads.corpus import load_corpus
 from yieldkit.workloads.decode import gpt_decode

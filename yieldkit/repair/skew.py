@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import heapq
+import itertools
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,6 +11,7 @@ import numpy.typing as npt
 
 from yieldkit.repair.chains import bad_sites, cover, draw
 from yieldkit.repair.exact import solve_exactly
+from yieldkit.repair.kernels import raise_to_fixpoint
 from yieldkit.repair.problem import Int32, Problem, Unit
 from yieldkit.repair.propagate import least_field
 from yieldkit.repair.skewcut import (
@@ -28,8 +30,9 @@ __all__ = ["FULL_GRAPH_NODES", "Skew", "least_skew"]
 
 FULL_GRAPH_NODES = 40_000
 """Largest graph that is solved whole; the time of the maximum flow grows faster than its nodes."""
-_BAND_REACH = (6, 16)
-_BAND_ROUNDS = 6
+_BAND_REACH = 6
+_WIDE_BAND_REACH = 16
+_BAND_ROUNDS = 12
 _NODE_BUDGET = 150_000
 _TOLLS = (0, 50, 200, 800, 3200)
 _BRANCH_NODES = 40
@@ -183,39 +186,55 @@ def _band(problem: Problem, units: tuple[Unit, ...], single: npt.NDArray[np.bool
         least, _ = least_field(problem, units)
         if least is None:
             return None
-        field, _ = _descend(problem, units, groups, levels_of(problem, groups, least), _BAND_REACH[0])
+        field, _ = _descend(problem, units, groups, levels_of(problem, groups, least), _BAND_REACH)
         best = least if field is None else field
     return _Relaxed(best, problem.cost(best), bound, False, "minimum cut in a band, bound by assignment")
 
 
 def _from_chains(problem: Problem, groups: Groups) -> Int32 | None:
-    """Best field from path covers: several least displacements, rising tolls, and a wider band if nothing else holds.
+    """Best field from path covers: several least displacements and rising tolls; lifted if nothing holds.
 
     A cover may need more displacements than there are, or its curves may be too close; with a toll on each chain there
     are fewer of them. The search ends when the cuts' nodes have used up a budget, which is the same on every machine.
     """
     best: Int32 | None = None
     spent = 0
-    for reach in _BAND_REACH:
-        for toll in _TOLLS:
-            for base in _bases(problem):
-                if best is not None and spent > _NODE_BUDGET:
-                    return best
-                first = 0 if base is None else base
-                last = problem.width + (problem.spares if base is None else base)
-                shift = problem.spares - 1 if base is None else base
-                sites = bad_sites(problem, first, last, links=True)
-                plan = cover(problem, sites, left_shift=shift, right_shift=shift, toll=toll)
-                x = draw(problem, groups, plan, base)
-                if x is None:
-                    continue
-                field, nodes = _descend(problem, (), groups, x, reach)
-                spent += nodes
-                if field is not None and (best is None or problem.cost(field) < problem.cost(best)):
-                    best = field
+    for lift, reach in ((False, _BAND_REACH), (True, _BAND_REACH), (True, _WIDE_BAND_REACH)):
+        for toll, base in itertools.product(_TOLLS, _bases(problem)):
+            if spent > _NODE_BUDGET:
+                break
+            first = 0 if base is None else base
+            last = problem.width + (problem.spares if base is None else base)
+            shift = problem.spares - 1 if base is None else base
+            sites = bad_sites(problem, first, last, links=True)
+            plan = cover(problem, sites, left_shift=shift, right_shift=shift, toll=toll)
+            x = draw(problem, groups, plan, base)
+            if x is None:
+                continue
+            field, nodes = _descend(problem, (), groups, _lifted(problem, groups, x) if lift else x, reach)
+            spent += nodes
+            if field is not None and (best is None or problem.cost(field) < problem.cost(best)):
+                best = field
         if best is not None:
             return best
+        spent = 0
     return None
+
+
+def _lifted(problem: Problem, groups: Groups, x: Int64) -> Int64:
+    """The least levels above drawn ones that satisfy every lattice constraint; the drawn ones where there are none.
+
+    Drawn curves may come too close or miss a dead link; a band around a field that holds is never empty.
+    """
+    start = groups.start
+    d = field_of(problem, Groups(np.arange(len(start)), np.ones(len(start), np.int64)), x)
+    d = np.maximum(d, problem.low[start][:, None])
+    dirty = np.ones(len(start), np.bool_)
+    high, rows = problem.high[start], problem.mark_row[start]
+    failed, _ = raise_to_fixpoint(d, high, rows, problem.marks, problem.h, problem.v, dirty)
+    if failed >= 0:
+        return x
+    return levels_of(problem, Groups(np.arange(len(start)), groups.size), d)
 
 
 def _bases(problem: Problem) -> tuple[int | None, ...]:

@@ -32,7 +32,9 @@ _DATA: Final = (
 )
 _HOMES: Final[dict[str, str]] = {
     **dict.fromkeys(_DATA, "yieldkit.report.data"),
+    "YieldResult": "yieldkit.report.assemble",
     "pack": "yieldkit.report.packing",
+    "report_of": "yieldkit.report.assemble",
     "render_report": "yieldkit.report.write",
     "site_states": "yieldkit.report.wafer_map",
     "wafer_section": "yieldkit.report.wafer_map",

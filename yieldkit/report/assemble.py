@@ -1,4 +1,4 @@
-"""Laying results out as `ReportData`: a wafer chain, a training run, a campaign. Nothing is computed here but counts."""
+"""Laying results out as `ReportData`: a wafer chain, a training run, a campaign. Only counts are made here."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ _CURVES_A_CLASS: Final = 2
 
 @dataclass(frozen=True)
 class YieldResult:
-    """Yields to show: closed forms (name, formula, value) and simulated ones (name, successes, n, low, high, method)."""
+    """Yields to show: closed forms (name, formula, value), simulated (name, successes, n, low, high, method)."""
 
     laws: Sequence[tuple[str, str, float]] = ()
     simulated: Sequence[tuple[str, int, int, float, float, str]] = ()
@@ -223,9 +223,9 @@ def _repair(chain: WaferChain) -> RepairSection:
         )
         for level in plan.levels
     )
-    facts = [("summary", plan.summary()), ("rules", str(chain.rules))]
+    facts = [("summary", plan.summary()), ("rules", repr(chain.rules))]
     if chain.image is not None:
-        facts.append(("firmware image", f"{len(chain.image.to_bytes()):,} bytes, {chain.image.fingerprint}"))
+        facts.append(("firmware image", f"{chain.image.nbytes:,} bytes, {chain.image.fingerprint}"))
     section: dict[str, Any] = {"status": plan.status, "facts": _facts(facts), "levels": levels}
     if plan.core_of is not None:
         height, width = plan.core_of.shape[:2]

@@ -422,11 +422,23 @@ def _check(program: Program) -> None:
     names = [launch.name for launch in program.launches]
     if len(set(names)) != len(names):
         raise BadInput("launch names must be unique", value=names)
+    if not program.launches:
+        raise BadInput("a program needs at least one launch")
+    outputs: set[str] = set()
     for launch in program.launches:
+        if not launch.phases:
+            raise BadInput(f"launch {launch.name!r} has no phases")
         for phase in launch.phases:
             for name in tensors_of(phase):
                 if name not in table:
                     raise BadInput(f"phase {phase.name!r} names an unknown tensor", value=name)
+            for name in written_by(phase):
+                if table[name].values:
+                    raise BadInput(f"phase {phase.name!r}: a constant cannot be written", value=name)
+            if isinstance(phase, WGrad | StreamOut):
+                if phase.stream in outputs:
+                    raise BadInput(f"phase {phase.name!r}: another phase fills the same stream", value=phase.stream)
+                outputs.add(phase.stream)
             for instr in instrs_of(phase):
                 _check_instr(phase.name, instr, table)
             _check_shapes(program, phase)
@@ -451,8 +463,6 @@ def _check_instr(phase: str, instr: Instr, table: Mapping[str, Tensor]) -> None:
     extents = dict(instr.axes)
     if len(extents) != len(instr.axes) or any(e < 1 for e in extents.values()):
         raise BadInput(f"phase {phase!r}: axes must be distinct with positive extents", value=instr.axes)
-    if table[instr.d.tensor].values:
-        raise BadInput(f"phase {phase!r}: a constant cannot be written", value=instr.d.tensor)
     for ref in (instr.d, instr.a, instr.b):
         if ref is None:
             continue
@@ -467,8 +477,35 @@ def _check_instr(phase: str, instr: Instr, table: Mapping[str, Tensor]) -> None:
     if instr.op == "mac" and table[instr.d.tensor].dtype != "fp32":
         raise BadInput(f"phase {phase!r}: a mac needs an fp32 accumulator", value=instr.d.tensor)
     reduced = [axis for axis, extent in instr.axes if extent > 1 and instr.d.stride(axis) == 0]
+    target = _elements(instr.d, extents)
+    if len(set(target)) != len(target):
+        raise BadInput(f"phase {phase!r}: two steps of {instr.op} write the same element", value=instr.d)
+    for ref in (instr.a, instr.b):
+        if ref is not None and ref.tensor == instr.d.tensor and ref != instr.d:
+            if not set(target).isdisjoint(_elements(ref, extents)):
+                raise BadInput(f"phase {phase!r}: {instr.op} reads what it is writing, in another order", value=ref)
+        elif ref == instr.d and reduced and (instr.op == "mac" or ref is instr.a):
+            raise BadInput(f"phase {phase!r}: {instr.op} reads the sum it is adding to", value=ref)
     if reduced and not (instr.op == "mac" or (instr.op in REDUCING_OPS and instr.b == instr.d)):
         raise BadInput(f"phase {phase!r}: {instr.op} cannot reduce over {reduced}", cure="use b = d, or mac")
+
+
+def _elements(ref: Ref, extents: Mapping[str, int]) -> list[int]:
+    """Elements that a reference walks over, with repeats where two steps meet; axes without a stride count once."""
+    elements = [ref.offset]
+    for axis, stride in zip(ref.axes, ref.strides, strict=True):
+        if stride:
+            elements = [element + i * stride for element in elements for i in range(extents[axis])]
+    return elements
+
+
+def covers(instr: Instr, tensor: Tensor) -> bool:
+    """Whether an instruction writes every element of its destination."""
+    extents = dict(instr.axes)
+    written = 1
+    for axis, stride in zip(instr.d.axes, instr.d.strides, strict=True):
+        written *= extents[axis] if stride else 1
+    return instr.op != "select" and written == tensor.size
 
 
 def _check_shapes(program: Program, phase: Phase) -> None:
@@ -480,6 +517,8 @@ def _check_shapes(program: Program, phase: Phase) -> None:
             problem = "x and y need dims (m, k) and (m, n) over 'rc'"
         elif phase.part < 1 or y.dims[1] % phase.part:
             problem = f"part must divide {y.dims[1]}"
+        elif isinstance(phase, Gemm) and x == y:
+            problem = "x and y must be distinct"
     elif isinstance(phase, Gemv):
         x, w, y = table[phase.x], table[phase.w], table[phase.y]
         if program.rows != program.cols:
@@ -497,12 +536,19 @@ def _check_shapes(program: Program, phase: Phase) -> None:
     elif isinstance(phase, ChainAccumulate):
         if table[phase.acc].dtype != "fp32" or any(i.d.tensor != phase.acc for i in (phase.start, *phase.instrs)):
             problem = "every instruction must write the fp32 accumulator"
+        elif not covers(phase.start, table[phase.acc]) or reads_of(phase.start, phase.acc):
+            problem = "start must write the whole accumulator and not read it"
     elif isinstance(phase, StreamIn):
+        over = table[phase.tensor].over
         if phase.mode not in ("scatter_row", "multicast_row", "multicast_col"):
             problem = "unknown mode"
+        elif (phase.mode == "multicast_row" and "c" in over) or (phase.mode == "multicast_col" and "r" in over):
+            problem = f"a multicast cannot fill blocks that differ over {over!r}"
     elif isinstance(phase, StreamOut):
         if phase.mode not in ("gather_row", "last_col", "last_row", "reduce_col"):
             problem = "unknown mode"
+        elif phase.mode == "reduce_col" and table[phase.tensor].dtype != "fp32":
+            problem = "a sum over rows needs an fp32 tensor"
     elif isinstance(phase, Shift):
         x, y = table[phase.x], table[phase.y]
         if phase.direction not in ("N", "E", "S", "W") or x.dims != y.dims or x.dtype != y.dtype or x == y:
@@ -518,6 +564,12 @@ def instrs_of(phase: Phase) -> tuple[Instr, ...]:
     if isinstance(phase, ChainAccumulate):
         return (phase.start, *phase.instrs)
     return ()
+
+
+def reads_of(instr: Instr, name: str) -> bool:
+    """Whether an instruction reads tensor `name`, as an operand or as the accumulator it adds to."""
+    operands = {ref.tensor for ref in (instr.a, instr.b) if ref is not None}
+    return name in operands or (instr.op == "mac" and name == instr.d.tensor)
 
 
 def tensors_of(phase: Phase) -> tuple[str, ...]:

@@ -1,0 +1,179 @@
+"""`yieldkit emulate`: run a program on a booted wafer."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from yieldkit.cli import emit, json_option, steps_bar
+
+if TYPE_CHECKING:
+    from yieldkit.fabric import Fabric
+
+__all__ = ["command"]
+
+
+@click.group()
+def command() -> None:
+    """Make programs and run them on a booted wafer."""
+
+
+def _fabric(image: Path | None, preset: str | None, spec: Path | None, perfect: str | None) -> Fabric:
+    from yieldkit.cli.spec_options import chosen_wafer
+    from yieldkit.errors import BadInput
+    from yieldkit.fabric import Fabric, FirmwareImage
+
+    if (image is None) == (perfect is None):
+        raise BadInput("choose the fabric by --image FILE (with its wafer) or by --perfect ROWSxCOLS, one of them")
+    if perfect is not None:
+        rows, _, cols = perfect.partition("x")
+        if not (rows.isdecimal() and cols.isdecimal()):
+            raise BadInput("--perfect needs ROWSxCOLS", value=perfect, cure="e.g. --perfect 16x16")
+        return Fabric.perfect(int(rows), int(cols))
+    if preset is None and spec is None:
+        raise BadInput("--image needs the wafer it is for: --preset NAME or --spec FILE")
+    wafer = chosen_wafer(preset, str(spec) if spec is not None else None)
+    return Fabric.boot(FirmwareImage.load(str(image)), wafer)
+
+
+@command.command("program")
+@click.argument("kind", type=click.Choice(["gpt_training", "gpt_forward", "gpt_decode"]))
+@click.option("--out", type=click.Path(path_type=Path), required=True, help="Write the program to this file.")
+@click.option("--rows", type=click.IntRange(min=1), default=8, show_default=True)
+@click.option("--cols", type=click.IntRange(min=1), default=8, show_default=True, help="For gpt_decode: the side.")
+@click.option("--dtype", type=click.Choice(["bf16", "fp16", "fp32"]), default="bf16", show_default=True)
+@click.option("--layers", type=click.IntRange(min=1), default=2, show_default=True)
+@click.option("--width", type=click.IntRange(min=1), default=64, show_default=True)
+@click.option("--heads", type=click.IntRange(min=1), default=8, show_default=True)
+@click.option("--context", type=click.IntRange(min=2), default=32, show_default=True)
+@click.option("--sequences", type=click.IntRange(min=1), default=8, show_default=True)
+@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True)
+@json_option
+def make_program(
+    kind: str,
+    out: Path,
+    rows: int,
+    cols: int,
+    dtype: str,
+    layers: int,
+    width: int,
+    heads: int,
+    context: int,
+    sequences: int,
+    seed: int,
+    *,
+    as_json: bool,
+) -> None:
+    """Write a program as a file of data."""
+    from yieldkit.emulator import lower
+    from yieldkit.workloads import GptShape, gpt_decode, gpt_forward, gpt_training
+
+    shape = GptShape(layers=layers, width=width, heads=heads, context=context, sequences=sequences)
+    if kind == "gpt_decode":
+        program = gpt_decode(shape, side=cols, dtype=dtype, seed=seed)
+    else:
+        make = gpt_training if kind == "gpt_training" else gpt_forward
+        program = make(shape, rows=rows, cols=cols, dtype=dtype, seed=seed)
+    lowered = lower(program)
+    path = program.save(out)
+    top = max(low.table_base for low in lowered.launches)
+    facts = {
+        "path": str(path),
+        "fingerprint": program.fingerprint,
+        "launches": len(program.launches),
+        "phases": len(program.phases),
+        "lowest_table_base": top,
+    }
+    text = (
+        f"{path}: {program.name}, {len(program.launches)} launches, {len(program.phases)} phases, {program.fingerprint}"
+    )
+    emit(facts, text, as_json=as_json)
+
+
+@command.command("run")
+@click.argument("program_file", metavar="PROGRAM.json", type=click.Path(path_type=Path))
+@click.option("--image", type=click.Path(path_type=Path), help="Firmware image of the wafer.")
+@click.option("--preset", help="Wafer preset the image is for.")
+@click.option("--spec", type=click.Path(path_type=Path), help="Wafer spec the image is for.")
+@click.option("--perfect", help="ROWSxCOLS: a fabric without a wafer.")
+@click.option("--steps", type=click.IntRange(min=1), default=1, show_default=True)
+@click.option("--executor", type=click.Choice(["tensor", "reference"]), default="tensor", show_default=True)
+@click.option("--origin", type=(int, int), default=(0, 0), show_default=True, help="Logical row and column.")
+@click.option("--fault", "fault_file", type=click.Path(path_type=Path), help="Fault events, a JSON list.")
+@click.option("--symptoms", "symptoms_file", type=click.Path(path_type=Path), help="Write the symptoms to this file.")
+@click.option("--threads", type=click.IntRange(min=1), default=1, show_default=True)
+@json_option
+def run_program(
+    program_file: Path,
+    image: Path | None,
+    preset: str | None,
+    spec: Path | None,
+    perfect: str | None,
+    steps: int,
+    executor: str,
+    origin: tuple[int, int],
+    fault_file: Path | None,
+    symptoms_file: Path | None,
+    threads: int,
+    *,
+    as_json: bool,
+) -> None:
+    """Run a program; a stall or a crash is a result, shown with its symptoms."""
+    import json
+
+    from yieldkit.emulator import Placement, run
+    from yieldkit.faults import FaultPlan
+    from yieldkit.files import write_text
+    from yieldkit.workloads import Program
+
+    fabric = _fabric(image, preset, spec, perfect)
+    program = Program.load(program_file)
+    plan = None
+    if fault_file is not None:
+        plan = FaultPlan(_events(fault_file), Placement.of(program, fabric, origin))
+    with steps_bar("steps", steps) as tick:
+        result = run(
+            program, fabric, executor=executor, steps=steps, origin=origin, faults=plan, threads=threads, progress=tick
+        )
+    seen = result.symptoms
+    if symptoms_file is not None:
+        write_text(symptoms_file, json.dumps(seen.to_dict(), indent=1, sort_keys=True) + "\n")
+    facts: dict[str, Any] = {
+        "status": seen.status,
+        "steps_done": seen.steps_done,
+        "state_hash": result.state_hash,
+        "cycles": result.cycles,
+        "tokens": result.tokens.tolist(),
+        "loss": seen.to_dict()["loss"],
+    }
+    lines = [f"{seen.status}: {seen.steps_done} of {steps} steps, state {result.state_hash}"]
+    if seen.loss:
+        lines.append(f"loss {seen.loss[0]:.4f} to {seen.loss[-1]:.4f} nats")
+    if seen.stalled_launch:
+        lines.append(f"nothing moves in launch {seen.stalled_launch}: {len(seen.waiting)} cores wait")
+        facts["symptoms"] = seen.to_dict()
+    emit(facts, "\n".join(lines), as_json=as_json)
+
+
+def _events(path: Path) -> list[Any]:
+    import json
+
+    from yieldkit.errors import BadFile, BadInput
+    from yieldkit.faults import FaultEvent
+    from yieldkit.files import read_bytes
+
+    try:
+        data = json.loads(read_bytes(path))
+    except ValueError as error:
+        raise BadFile(path, f"is not JSON: {error}") from error
+    if not isinstance(data, list) or not all(isinstance(item, dict) for item in data):
+        raise BadFile(path, "must hold a list of fault events")
+    events = []
+    for number, item in enumerate(data):
+        try:
+            events.append(FaultEvent.from_dict(item))
+        except BadInput as error:
+            raise BadFile(path, str(error), where=f"event {number}") from error
+    return events
