@@ -16,6 +16,7 @@ from yieldkit.emulator.hooks import LaunchHooks
 from yieldkit.emulator.lowering import Lowered, LoweredLaunch
 from yieldkit.emulator.machine import LaunchResult
 from yieldkit.emulator.memoryx import MemoryX, StepReport
+from yieldkit.emulator.scan import LogicalScan
 from yieldkit.emulator.tensor import ReferenceExecutor, TensorExecutor
 from yieldkit.errors import BadInput
 from yieldkit.workloads.corpus import Corpus, load_corpus
@@ -43,14 +44,15 @@ class StepResult:
     Attributes:
         report: telemetry, or None when a launch did not complete.
         stopped: the launch that did not complete, with its result, or None.
-        last: the result of the last launch that was scanned, completed or not.
+        scans: what the scans after its launches showed, where they could show anything (a launch that the tensor
+            executor followed by itself leaves the control state golden, so its scan shows nothing).
         outputs: streams that came out.
         digest: hash over outputs and, where they are kept, the fp32 sums of every product.
     """
 
     report: StepReport | None
     stopped: tuple[LoweredLaunch, LaunchResult] | None
-    last: LaunchResult | None
+    scans: tuple[LogicalScan, ...]
     outputs: Mapping[str, F32]
     digest: str
 
@@ -115,17 +117,17 @@ class Job:
         if kind == "decode":
             return self._decode_step(source)
         tokens, targets = self._batch()
-        outputs, stopped, last, digest = self._launches(
+        outputs, stopped, scans, digest = self._launches(
             lambda low: self.memoryx.streams(low.launch, tokens, targets), source
         )
         if stopped is not None:
-            return StepResult(None, stopped, last, outputs, digest)
+            return StepResult(None, stopped, scans, outputs, digest)
         if kind == "training":
             report = self.memoryx.update(outputs, tokens)
         else:
             report = self.memoryx.report(outputs)
         self.step += 1
-        return StepResult(report, None, last, outputs, digest)
+        return StepResult(report, None, scans, outputs, digest)
 
     def _batch(self) -> tuple[npt.NDArray[Any], npt.NDArray[Any] | None]:
         if self.batches is not None:
@@ -138,10 +140,10 @@ class Job:
 
     def _launches(
         self, streams: Callable[[LoweredLaunch], Mapping[str, F32]], source: HookSource | None
-    ) -> tuple[dict[str, F32], tuple[LoweredLaunch, LaunchResult] | None, LaunchResult | None, str]:
+    ) -> tuple[dict[str, F32], tuple[LoweredLaunch, LaunchResult] | None, tuple[LogicalScan, ...], str]:
         outputs: dict[str, F32] = {}
         digest = hashlib.sha256()
-        last = None
+        scans: list[LogicalScan] = []
         for low in self.lowered.launches:
             hooks = source.hooks(self.step, low) if source is not None else None
             result = self.executor.launch(low, streams(low), hooks)
@@ -151,10 +153,10 @@ class Job:
                     digest.update(name.encode())
                     digest.update(np.ascontiguousarray(table[name]).data)
             if result.scan is not None:
-                last = result
+                scans.append(result.scan)
             if not result.completed:
-                return outputs, (low, result), last, digest.hexdigest()[:16]
-        return outputs, None, last, digest.hexdigest()[:16]
+                return outputs, (low, result), tuple(scans), digest.hexdigest()[:16]
+        return outputs, None, tuple(scans), digest.hexdigest()[:16]
 
     def _decode_step(self, source: HookSource | None) -> StepResult:
         program = self.lowered.program
@@ -179,14 +181,14 @@ class Job:
             phases = [p for p in low.launch.phases if isinstance(p, Gemm | StreamIn)]
             return {p.stream: arrays[forms[p.stream]] for p in phases}
 
-        outputs, stopped, last, digest = self._launches(streams, source)
+        outputs, stopped, scans, digest = self._launches(streams, source)
         if stopped is not None:
-            return StepResult(None, stopped, last, outputs, digest)
+            return StepResult(None, stopped, scans, outputs, digest)
         logits = self.logits(outputs)
         self.tokens.append(_greedy(logits))
         self.step += 1
         bad = "" if np.isfinite(logits).all() else "logits"
-        return StepResult(StepReport(float("nan"), nonfinite=bad), None, last, outputs, digest)
+        return StepResult(StepReport(float("nan"), nonfinite=bad), None, scans, outputs, digest)
 
     def logits(self, outputs: Mapping[str, F32]) -> F32:
         """Logits of a step, float32[sequences, vocabulary] (decode) or [sequences, context, vocabulary] (forward)."""

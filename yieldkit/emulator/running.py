@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,6 +13,7 @@ from yieldkit.emulator.job import HookSource, Job, StepResult
 from yieldkit.emulator.lowering import Lowered, lower
 from yieldkit.emulator.memoryx import MemoryX
 from yieldkit.emulator.placement import FabricView, Placement
+from yieldkit.emulator.scan import LogicalScan
 from yieldkit.emulator.symptoms import COMPLETED, CRASH_DETECTED, STALL_DETECTED, Symptoms
 from yieldkit.emulator.timing import step_cycles
 from yieldkit.errors import BadInput
@@ -152,13 +153,12 @@ class Telemetry:
         self.nonfinite: tuple[int, str] | None = None
         self.bad_logits = 0
         self.last: StepResult | None = None
-        self.scanned: StepResult | None = None
+        self.scans: list[LogicalScan] = []
 
     def add(self, job: Job, result: StepResult) -> None:
         """Take in one step."""
         self.last = result
-        if result.last is not None:
-            self.scanned = result
+        self.scans += result.scans
         self.digests.append(result.digest)
         if result.report is None:
             return
@@ -175,12 +175,12 @@ class Telemetry:
 
 
 def symptoms_of(job: Job, placement: Placement, planned: int, telemetry: Telemetry) -> Symptoms:
-    """Symptoms of a run from its telemetry and the last scan."""
+    """Symptoms of a run from its telemetry and the scans that follow every launch."""
     program = job.lowered.program
     last = telemetry.last
     stopped = last.stopped if last is not None else None
-    scanned = telemetry.scanned.last if telemetry.scanned is not None else None
-    scan = scanned.scan if scanned is not None else None
+    scans = telemetry.scans
+    scan = scans[-1] if scans else None
     status = COMPLETED
     if stopped is not None:
         halted = scan is not None and any(state == "HALTED" for _, _, state, _, _ in scan.waiting)
@@ -201,14 +201,19 @@ def symptoms_of(job: Job, placement: Placement, planned: int, telemetry: Telemet
         logit_nonfinite=telemetry.bad_logits,
         stalled_launch=stopped[0].name if stopped is not None else "",
         waiting=placement.waiting(scan) if scan is not None else (),
-        link_mismatch=placement.links(scan) if scan is not None else (),
-        config_mismatch=placement.config(scan) if scan is not None else (),
-        events=placement.events(scan) if scan is not None else (),
+        link_mismatch=_distinct(placement.links(s) for s in scans),
+        config_mismatch=_distinct(placement.config(s) for s in scans),
+        events=_distinct(placement.events(s) for s in scans),
         leftover=placement.leftover(scan) if scan is not None else (),
         host_missing=stopped[1].missing if stopped is not None else (),
         cycles=cycles * done,
         expected_cycles=cycles * planned,
     )
+
+
+def _distinct(parts: Iterable[Iterable[Any]]) -> tuple[Any, ...]:
+    """What scans showed, each thing once, in the order it was first seen."""
+    return tuple(dict.fromkeys(item for part in parts for item in part))
 
 
 def _sram_words(fabric: FabricView) -> int:

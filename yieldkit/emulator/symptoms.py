@@ -1,7 +1,7 @@
 """What an operator of the machine could read from it during and after a run: no injected truth is in here.
 
-Telemetry comes with every step; the scan (wait states, counters, hashes, queues) is read when a run stops making
-progress, or at its end for the control hashes. Sites are *physical*: that is what a technician maps out.
+Telemetry comes with every step; a scan (counters, hashes, events) follows every launch, and wait states and queues
+are read when a run stops making progress. Sites are *physical*: that is what a technician maps out.
 """
 
 from __future__ import annotations
@@ -112,10 +112,10 @@ class Symptoms:
         logit_nonfinite: number of non-finite logits seen (decode).
         stalled_launch: name of the launch in which nothing moved any more, or "".
         waiting: cores that had not finished then.
-        link_mismatch: links whose two ends disagree.
-        config_mismatch: cores whose control hashes differ from the loaded image, at the last scan.
+        link_mismatch: links whose two ends disagreed after a launch.
+        config_mismatch: cores whose control hashes differed from the loaded image after a launch.
         events: events counted by the cores.
-        leftover: words left in queues at the last scan.
+        leftover: words left in queues, after the last launch that left any trace.
         host_missing: words that MemoryX still waited for, by stream name.
         cycles: cycles of the run by the timing model.
         expected_cycles: cycles of the same program on a clean machine.

@@ -328,18 +328,20 @@ class Program:
         try:
             tensors = tuple(
                 Tensor(
-                    t["name"], t["dtype"], tuple(t["dims"]), t["over"], bool(t["keep"]),
-                    tuple(float(v) for v in t["values"]),
+                    _is(str, t["name"]), _is(str, t["dtype"]), _ints(t["dims"]), _is(str, t["over"]),
+                    _is(bool, t["keep"]), tuple(float(v) for v in t["values"]),
                 )
                 for t in data["tensors"]
             )  # fmt: skip
             launches = tuple(
-                Launch(launch["name"], tuple(_phase(p) for p in launch["phases"])) for launch in data["launches"]
+                Launch(_is(str, launch["name"]), tuple(_phase(p) for p in launch["phases"]))
+                for launch in data["launches"]
             )
             return cls(
-                data["name"], int(data["rows"]), int(data["cols"]), data["dtype"], tensors, launches, dict(data["job"])
-            )
-        except (KeyError, TypeError, ValueError, AttributeError) as error:
+                _is(str, data["name"]), _is(int, data["rows"]), _is(int, data["cols"]), _is(str, data["dtype"]),
+                tensors, launches, dict(data["job"]),
+            )  # fmt: skip
+        except (KeyError, TypeError, ValueError, AttributeError, OverflowError, RecursionError) as error:
             raise BadInput(f"program cannot be read: {type(error).__name__}: {error}") from error
 
     def save(self, path: str | Path) -> Path:
@@ -380,17 +382,30 @@ def _number(value: float) -> float | str:
     return value if value - value == 0 else str(value)
 
 
+def _is(kind: type[Any], value: Any) -> Any:
+    """The value, which must be of exactly this type: 1.0 is no extent and True no number."""
+    if type(value) is not kind:
+        raise TypeError(f"{value!r} is not of type {kind.__name__}")
+    return value
+
+
+def _ints(values: Any) -> tuple[int, ...]:
+    return tuple(_is(int, value) for value in values)
+
+
 def _ref(data: Mapping[str, Any] | None) -> Ref | None:
     if data is None:
         return None
-    return Ref(data["tensor"], tuple(data["axes"]), tuple(data["strides"]), int(data["offset"]))
+    axes = tuple(_is(str, axis) for axis in data["axes"])
+    return Ref(_is(str, data["tensor"]), axes, _ints(data["strides"]), _is(int, data["offset"]))
 
 
 def _instr(data: Mapping[str, Any]) -> Instr:
     d, a = _ref(data["d"]), _ref(data["a"])
     if d is None or a is None:
         raise ValueError("an instruction needs d and a")
-    return Instr(data["op"], tuple((str(n), int(e)) for n, e in data["axes"]), d, a, _ref(data["b"]))
+    axes = tuple((_is(str, name), _is(int, extent)) for name, extent in data["axes"])
+    return Instr(_is(str, data["op"]), axes, d, a, _ref(data["b"]))
 
 
 def _phase(data: Mapping[str, Any]) -> Phase:
@@ -400,6 +415,10 @@ def _phase(data: Mapping[str, Any]) -> Phase:
     values = {name: value for name, value in data.items() if name != "kind"}
     if set(values) != {f.name for f in fields(cls)}:
         raise ValueError(f"phase {data.get('name')!r} has other fields than {cls.kind} needs")
+    plain = {"str": str, "int": int, "bool": bool}
+    for f in fields(cls):
+        if f.type in plain:
+            _is(plain[str(f.type)], values[f.name])
     if "instrs" in values:
         values["instrs"] = tuple(_instr(item) for item in values["instrs"])
     if "start" in values:
