@@ -115,4 +115,4 @@ def peers() -> list[dict[str, Any]]:
 
 
 if __name__ == "__main__":
-    print(json.dumps(figures(), indent=2))  # noqa: T201
+    print(json.dumps(figures(), indent=2))

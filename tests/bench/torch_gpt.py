@@ -137,4 +137,4 @@ if __name__ == "__main__":
     arguments = [int(argument) for argument in sys.argv[1:]]
     if not 6 <= len(arguments) <= 7:
         sys.exit("usage: python -m tests.bench.torch_gpt D LAYERS HEADS T BATCH VOCAB [STEPS]")
-    print(json.dumps(torch_step_variants(*arguments)))  # noqa: T201
+    print(json.dumps(torch_step_variants(*arguments)))

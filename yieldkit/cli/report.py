@@ -1,4 +1,4 @@
-"""`yieldkit report`: report data in, one HTML file out."""
+"""`yieldkit report`: report data or the folder of a campaign in, one HTML file out."""
 
 from __future__ import annotations
 
@@ -12,15 +12,16 @@ __all__ = ["command"]
 
 
 @click.command()
-@click.argument("data_file", metavar="DATA.json", type=click.Path(path_type=Path))
+@click.argument("source", metavar="DATA.json|RUN_DIR", type=click.Path(path_type=Path))
 @click.option("--out", type=click.Path(path_type=Path), default=Path("report.html"), show_default=True)
 @json_option
-def command(data_file: Path, out: Path, *, as_json: bool) -> None:
-    """Lay out report data as one self-contained HTML file."""
+def command(source: Path, out: Path, *, as_json: bool) -> None:
+    """Lay out report data, or a campaign's run, as one self-contained HTML file."""
+    from yieldkit.burnin import CampaignRun
     from yieldkit.report.data import ReportData
     from yieldkit.report.write import write_report
 
-    data = ReportData.load(data_file)
+    data = CampaignRun.load(source) if source.is_dir() else ReportData.load(source)
     path = write_report(data, out)
     size = path.stat().st_size
-    emit({"path": str(path), "bytes": size, "title": data.title}, f"{path} ({size / 1e6:.2f} MB)", as_json=as_json)
+    emit({"path": str(path), "bytes": size, "source": str(source)}, f"{path} ({size / 1e6:.2f} MB)", as_json=as_json)

@@ -22,7 +22,8 @@ def write_report(data: Any, path: str | Path) -> Path:
     """Write the report as one self-contained HTML file, whole or not at all.
 
     Args:
-        data: a `ReportData`, or anything with a method `report_data()` that gives one (a campaign's run has it).
+        data: a `ReportData`, the folder of a campaign's run as `CampaignRun`, or anything with a method
+            `report_data()` that gives a `ReportData`.
         path: the file to write.
 
     Returns:
@@ -34,11 +35,30 @@ def write_report(data: Any, path: str | Path) -> Path:
     """
     if not isinstance(data, ReportData):
         make = getattr(data, "report_data", None)
-        made = make() if callable(make) else None
+        made = make() if callable(make) else _campaign(data)
         if not isinstance(made, ReportData):
             raise BadInput("write_report needs a ReportData or something with report_data()", value=type(data).__name__)
         data = made
     return write_bytes(path, render_report(data).encode())
+
+
+def _campaign(run: Any) -> ReportData | None:
+    """Report data of a campaign's run; its wafer is carried through the chain once more, which is deterministic."""
+    from yieldkit.burnin import CampaignRun
+
+    if not isinstance(run, CampaignRun):
+        return None
+    from yieldkit.burnin.chain import build_chain
+    from yieldkit.report.assemble import report_of
+
+    spec = run.campaign.spec
+    return report_of(
+        title=f"yieldkit: campaign {spec.campaign.name}",
+        subtitle=f"{spec.program.kind} on wafer {spec.wafer.id}",
+        chain=build_chain(spec.wafer, seed=spec.campaign.seed),
+        campaign=run,
+        command=f"yieldkit report {run.folder}",
+    )
 
 
 def render_report(data: ReportData) -> str:
