@@ -139,8 +139,12 @@ class Machine:
                 state.route[mine] = role.routes
             state.position[:] = 0
             self.loaded = low.tables_id
-        for counter in (state.sent, state.received, state.sunk, state.events, state.elements, state.executed):
-            counter[:] = 0
+        # What a core did in earlier launches must not show in the scan of this one.
+        for part in (
+            state.sent, state.received, state.sunk, state.events, state.elements, state.executed, state.element,
+            state.loop_index, state.stage, state.control, state.value, state.wait_colour,
+        ):  # fmt: skip
+            part[:] = 0
         state.task[:] = (state.sram[:, 0] & 0xFFF).astype(np.int32)
         state.status[:] = np.where(state.sram[:, 0] >> 31, kernel.READY, kernel.UNUSED)
         state.wait[:] = kernel.NOTHING
@@ -164,7 +168,10 @@ class Machine:
         triggers = self._triggers(low, hooks or LaunchHooks())
         taps = self._taps(low)
         budget = RUNAWAY_FACTOR * clean_elements(low)[low.role_of.reshape(-1)] + 1000
+        self._strike(triggers, kernel.UNUSED)
         kernel.run(self.state, host, triggers, taps, self.neighbour, budget, self.order, self.burst)
+        if self._strike(triggers, kernel.DONE):
+            kernel.run(self.state, host, triggers, taps, self.neighbour, budget, self.order, self.burst)
         outputs, missing = self._collect(low, host, keys, expected)
         finished = (self.state.status == kernel.DONE) | (self.state.status == kernel.UNUSED)
         undrained = bool((host.in_next < host.in_end).any())
@@ -288,6 +295,24 @@ class Machine:
         ).reshape(-1, 6)
         armed = np.bincount(core_rows[:, 0], minlength=self.n).astype(np.int32)
         return kernel.Triggers(core_rows, link_rows, armed)
+
+    def _strike(self, triggers: kernel.Triggers, status: int) -> bool:
+        """Strike what waits for a task that never comes, on cores that never start or have ended their chain."""
+        struck = False
+        for row in triggers.core:
+            core, executed, _, what, a, b, mask = (int(v) for v in row)
+            if what not in (kernel.T_SRAM, kernel.T_ROUTE) or self.state.status[core] != status:
+                continue
+            if executed != self.state.executed[core]:
+                continue
+            if what == kernel.T_SRAM:
+                self.state.sram[core, a] ^= np.uint32(mask)
+            else:
+                self.state.route[core, a, b] ^= np.uint32(mask)
+            row[3] = -1
+            triggers.armed[core] -= 1
+            struck = True
+        return struck
 
     def _taps(self, low: LoweredLaunch) -> kernel.Taps:
         longest = max((role.n_tasks for role in low.roles), default=0)
