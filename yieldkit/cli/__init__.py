@@ -24,6 +24,7 @@ GROUPS: Final[Mapping[str, str]] = {
     "doctor": "Say what this installation has and whether it works.",
     "emulate": "Run a training or inference program on a booted wafer.",
     "map": "Read wafer maps and inspection files.",
+    "reliability": "Intervals for what was counted.",
     "repair": "Plan, check and ship the map of a wafer.",
     "report": "Write the HTML report of a run.",
     "wafer": "Wafer specifications and presets.",

@@ -21,7 +21,7 @@ from yieldkit.files import fingerprint
 from yieldkit.quantities import Site
 from yieldkit.workloads.program import Program
 
-__all__ = ["RunResult", "Telemetry", "run", "run_job", "symptoms_of"]
+__all__ = ["RunResult", "Telemetry", "check_protection", "run", "run_job", "symptoms_of"]
 
 F32 = npt.NDArray[np.float32]
 
@@ -96,12 +96,15 @@ def run(
         the result; a stalled or crashed run is a result with its symptoms, not an error.
 
     Raises:
-        BadInput: the rectangle does not fit the fabric, or the program does not fit its cores.
+        BadInput: the rectangle does not fit the fabric, the program does not fit its cores, or faults are given for a
+            wafer with a protection that is not acted out.
     """
     if steps < 1:
         raise BadInput("steps must be at least 1", value=steps)
     lowered = program if isinstance(program, Lowered) else lower(program, sram_words=_sram_words(fabric))
     placement = Placement.of(lowered.program, fabric, origin)
+    if faults is not None:
+        check_protection(fabric)
     options: dict[str, Any] = {"queue_depth": _queue_depth(fabric), "threads": threads}
     if executor == "tensor":
         options["taps"] = taps
@@ -209,6 +212,23 @@ def symptoms_of(job: Job, placement: Placement, planned: int, telemetry: Telemet
         cycles=cycles * done,
         expected_cycles=cycles * planned,
     )
+
+
+def check_protection(fabric: FabricView) -> None:
+    """Refuse faults on a wafer whose protection is not acted out: their effects would be wrong.
+
+    Raises:
+        BadInput: names the protection.
+    """
+    protection = getattr(getattr(getattr(fabric, "spec", None), "machine", None), "protection", None)
+    for name in ("sram", "links"):
+        value = getattr(protection, name, "none")
+        if value != "none":
+            raise BadInput(
+                f"the emulator does not act out {name} protection, so what a fault does would be wrong",
+                value=value,
+                cure=f'use a wafer spec with machine.protection.{name} = "none"',
+            )
 
 
 def _distinct(parts: Iterable[Iterable[Any]]) -> tuple[Any, ...]:
