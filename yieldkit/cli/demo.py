@@ -67,7 +67,7 @@ def command(
     if defects is None:
         section["defects"] = {"law": "negative_binomial", "d0_per_cm2": density, "alpha": alpha, "seed": seed}
     else:
-        section["defects"] = {"klarf": str(defects.absolute()), "seed": seed}
+        section["defects"] = {"klarf": str(defects.absolute())}
         section["defects"] |= {"place": "scaled" if place == "scale" else "as_is"}
         if wafer_id is not None:
             section["defects"]["wafer_id"] = wafer_id
