@@ -9,31 +9,22 @@ tensors are read back and the fast way goes on.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import numpy.typing as npt
 
-from yieldkit.emulator.formats import CANONICAL_NAN, decode_words, encode_words, round_to
+from yieldkit.emulator.code import ZERO
+from yieldkit.emulator.formats import decode_words, encode_words
 from yieldkit.emulator.hooks import LaunchHooks, SramHook
 from yieldkit.emulator.host_words import check_input, inputs_of
-from yieldkit.emulator.kernels.matmul import blocks_matmul, blocks_weight_gradient, split_product
+from yieldkit.emulator.kernels.table import run_table
 from yieldkit.emulator.lowering import Lowered, LoweredLaunch
 from yieldkit.emulator.machine import LaunchResult, Machine
-from yieldkit.emulator.vector import run_instr
+from yieldkit.emulator.phases import OUT, STREAM, SUM, Plan, Widen, constant_array, plans_of
+from yieldkit.emulator.vector import Layout
 from yieldkit.errors import BadInput
-from yieldkit.workloads.program import (
-    AllReduce,
-    ChainAccumulate,
-    Compute,
-    Gemm,
-    Gemv,
-    Phase,
-    Shift,
-    StreamIn,
-    StreamOut,
-    Tensor,
-    WGrad,
-)
+from yieldkit.workloads.program import Gemm, Gemv, Phase, StreamIn, StreamOut, WGrad
 
 __all__ = ["ReferenceExecutor", "TensorExecutor"]
 
@@ -84,24 +75,37 @@ class TensorExecutor:
     """
 
     def __init__(self, lowered: Lowered, *, queue_depth: int = 4, threads: int = 1, taps: bool = True) -> None:
+        if threads < 1:
+            raise BadInput("threads must be at least 1", value=threads)
         self.lowered = lowered
         self.program = lowered.program
         self.rows, self.cols = self.program.rows, self.program.cols
         self.queue_depth = queue_depth
         self.threads = threads
         self.keep_taps = taps
-        self.arrays: dict[str, F32] = {}
         self.machine: Machine | None = None
         self.handed_on = 0
+        self.arrays: dict[str, F32] = {}
+        self.altered: frozenset[str] = frozenset()
+        self._plans = plans_of(lowered)
+        self._layout: dict[str, Layout] = {}
+        self._addresses = np.zeros(len(self._plans.number) + SUM + 1, np.int64)
+        self._memory = np.empty(self._plans.room, np.float32)
+        self._usual: dict[str, tuple[F32, int]] = {}
+        self._sums = np.empty(0, np.float32)
         for tensor in lowered.tensors.values():
             if tensor.values:
-                self.write(tensor.name, constant_array(tensor, self.rows, self.cols))
+                self._put(tensor.name, self._plans.constants[tensor.name])
             elif tensor.keep:
                 self.write(tensor.name, np.zeros((1, 1, *tensor.dims), np.float32))
 
     def write(self, name: str, array: F32) -> None:
         """Put a tensor into the cores."""
-        self.arrays[name] = self._full(name, array)
+        dims = self.lowered.tensors[name].dims
+        if array.shape[2:] != dims or array.shape[0] not in (1, self.rows) or array.shape[1] not in (1, self.cols):
+            raise BadInput(f"tensor {name!r} needs blocks of shape {dims}", value=array.shape)
+        self._put(name, np.array(array, np.float32, order="C"))
+        self._compare_constants()
 
     def read(self, name: str) -> F32:
         """A tensor as `[rows, cols, *dims]`, copies spelled out."""
@@ -122,8 +126,9 @@ class TensorExecutor:
             for hook in hooks.sram:
                 if hook.phase == number:
                     self._flip(low, hook)
-            self._run(phase, streams, outputs, taps)
-            self._drop_dead(first + number)
+            self._run(first + number, phase, streams, outputs, taps)
+            for name in self._plans.dead[first + number]:
+                self._drop(name)
         return LaunchResult(True, outputs, taps)
 
     def _follows(self, low: LoweredLaunch, hooks: LaunchHooks) -> bool:
@@ -131,7 +136,8 @@ class TensorExecutor:
             return False
         for hook in hooks.sram:
             meaning = self.lowered.meaning(low.index, hook.phase, int(low.role_of[hook.r, hook.c]), hook.address)
-            if meaning.kind in ("header", "task", "descriptor"):
+            # Cores clear their accumulators from the zero constant, which no instruction of the program shows.
+            if meaning.kind in ("header", "task", "descriptor") or meaning.name == ZERO:
                 return False
         return True
 
@@ -144,40 +150,34 @@ class TensorExecutor:
                     self.machine.write(name, self.arrays[name])
         result = self.machine.launch(low, streams, hooks)
         following = self.lowered.launches[(low.index + 1) % len(self.lowered.launches)]
-        self.arrays = {
-            name: _compact(self.machine.read(name), self.lowered.tensors[name].over)
-            for name in self._alive_after(low, following)
-        }
-        if result.completed and self.machine.is_golden(following):
+        self.arrays, self._layout = {}, {}
+        for name in self._alive_after(low, following):
+            self._put(name, _compact(self.machine.read(name), self.lowered.tensors[name].over))
+        self._compare_constants()
+        if result.completed and ZERO not in self.altered and self.machine.is_golden(following):
             self.machine = None
         return result
 
     @property
     def pristine(self) -> bool:
         """Whether the cores hold nothing from before but the constants, as loaded."""
-        if self.machine is not None:
+        if self.machine is not None or self.altered:
             return False
-        for tensor in self.lowered.tensors.values():
-            if tensor.keep and not tensor.values:
-                return False
-            if tensor.values:
-                loaded = constant_array(tensor, self.rows, self.cols)
-                if not np.array_equal(self.arrays[tensor.name].view(np.uint32), loaded.view(np.uint32)):
-                    return False
-        return True
+        return all(tensor.values or not tensor.keep for tensor in self.lowered.tensors.values())
+
+    def _compare_constants(self) -> None:
+        """Find the constants that are no longer as loaded."""
+        altered = []
+        for name, loaded in self._plans.constants.items():
+            now = self.arrays.get(name)
+            if now is None or (now is not loaded and not np.array_equal(now.view(np.uint32), loaded.view(np.uint32))):
+                altered.append(name)
+        self.altered = frozenset(altered)
 
     def _alive_after(self, low: LoweredLaunch, following: LoweredLaunch) -> list[str]:
         if following.index > low.index:
             return list(following.alive_at_start)
-        return [name for name in following.alive_at_start if self._lasts(name)]
-
-    def _lasts(self, name: str) -> bool:
-        tensor = self.lowered.tensors[name]
-        return tensor.keep or bool(tensor.values)
-
-    def _drop_dead(self, now: int) -> None:
-        for name in [n for n in self.arrays if self.lowered.life[n][1] <= now and not self._lasts(n)]:
-            del self.arrays[name]
+        return [name for name in following.alive_at_start if self._plans.lasts(name)]
 
     def _flip(self, low: LoweredLaunch, hook: SramHook) -> None:
         """XOR a word of SRAM; a word that holds nothing live, or an ignored high half, changes no value."""
@@ -189,136 +189,100 @@ class TensorExecutor:
         block = array[hook.r, hook.c].reshape(-1)
         word = encode_words(block[meaning.index : meaning.index + 1], dtype) ^ np.uint32(hook.mask)
         block[meaning.index : meaning.index + 1] = decode_words(word, dtype)
-        self.arrays[meaning.name] = array
-
-    def _get(self, name: str) -> F32:
-        array = self.arrays.get(name)
-        if array is None:
-            tensor = self.lowered.tensors[name]
-            rows = self.rows if "r" in tensor.over else 1
-            cols = self.cols if "c" in tensor.over else 1
-            array = np.zeros((rows, cols, *tensor.dims), np.float32)
-            self.arrays[name] = array
-        return array
-
-    def _full(self, name: str, array: F32) -> F32:
-        dims = self.lowered.tensors[name].dims
-        if array.shape[2:] != dims or array.shape[0] not in (1, self.rows) or array.shape[1] not in (1, self.cols):
-            raise BadInput(f"tensor {name!r} needs blocks of shape {dims}", value=array.shape)
-        return np.array(array, np.float32, order="C")
+        self._put(meaning.name, array)
+        if meaning.kind == "constant":
+            self.altered |= {meaning.name}
 
     def _put(self, name: str, array: F32) -> None:
+        self._provide(name, (array.shape[0], array.shape[1]), array, _address(array))
+
+    def _provide(self, name: str, layout: Layout, array: F32, address: int) -> None:
         self.arrays[name] = array
+        self._layout[name] = layout
+        self._addresses[self._plans.number[name]] = address
 
-    def _exact(self, *names: str) -> bool:
-        return self.program.dtype != "fp32" and all(self.lowered.tensors[name].dtype != "fp32" for name in names)
+    def _drop(self, name: str) -> None:
+        if name in self.arrays:
+            del self.arrays[name], self._layout[name]
 
-    def _blocks(self, name: str) -> F32:
-        array = self._get(name)
-        return np.broadcast_to(array, (self.rows, self.cols, *array.shape[2:]))
+    def _make(self, name: str, layout: Layout) -> None:
+        """An array for what a phase writes: in the memory laid out beforehand, or of its own where copies differ."""
+        known = self._usual.get(name)
+        if known is None or known[0].shape[:2] != layout:
+            shape = (*layout, *self.lowered.tensors[name].dims)
+            if name not in self._plans.place or layout != self._plans.usual(name):
+                self._put(name, np.empty(shape, np.float32))
+                return
+            start = self._plans.place[name]
+            array = self._memory[start : start + int(np.prod(shape))].reshape(shape)
+            known = self._usual[name] = (array, _address(array))
+        self._provide(name, layout, *known)
 
-    def _store(self, name: str, total: F32, *, accumulate: bool = False) -> None:
-        if accumulate:
-            total = np.add(total, self._blocks(name), dtype=np.float32)
-        self._put(name, _stored(total, self.lowered.tensors[name].dtype))
+    def _widen(self, layouts: Mapping[str, Layout]) -> None:
+        """Copies that come to differ: from here on every core has its own."""
+        for name, layout in layouts.items():
+            array = self.arrays[name]
+            self._put(name, np.array(np.broadcast_to(array, (*layout, *array.shape[2:])), order="C"))
 
-    def _run(self, phase: Phase, streams: Mapping[str, F32], outputs: dict[str, F32], taps: dict[str, F32]) -> None:
-        if isinstance(phase, Compute):
-            for instr in phase.instrs:
-                run_instr(instr, self._get, self._put, self.lowered.tensors)
-        elif isinstance(phase, Gemm):
-            x = self._blocks(phase.x)
-            weights = streams[phase.stream]
-            total = blocks_matmul(x, weights, self.cols, exact_products=self._exact(phase.x), threads=self.threads)
-            if self.keep_taps:
-                taps[phase.name] = total
-            self._store(phase.y, total, accumulate=phase.accumulate)
-        elif isinstance(phase, WGrad):
-            exact = self._exact(phase.x, phase.dy)
-            outputs[phase.stream] = blocks_weight_gradient(
-                self._blocks(phase.x), self._blocks(phase.dy), exact_products=exact, threads=self.threads
-            )
-        elif isinstance(phase, Gemv):
-            self._gemv(phase, taps)
-        elif isinstance(phase, AllReduce):
-            array = self._get(phase.x)
-            axis = 1 if phase.axis == "row" else 0
-            size = self.cols if phase.axis == "row" else self.rows
-            self._put(phase.y, _chain(array, axis, size, phase.op))
-        elif isinstance(phase, ChainAccumulate):
-            self._chain_accumulate(phase)
-        elif isinstance(phase, StreamIn):
-            self._put(phase.tensor, self._full(phase.tensor, streams[phase.stream]))
-        elif isinstance(phase, StreamOut):
-            outputs[phase.stream] = self._stream_out(phase)
-        else:
-            self._shift(phase)
+    def _plan(self, number: int, strides: tuple[int, ...]) -> Plan:
+        while True:
+            try:
+                return self._plans.plan(number, self._layout, self.altered, (strides, self.keep_taps))
+            except Widen as need:
+                self._widen(need.layouts)
 
-    def _gemv(self, phase: Gemv, taps: dict[str, F32]) -> None:
-        w = self._blocks(phase.w)
-        x = self._blocks(phase.x)
-        b, n = x.shape[2], w.shape[3]
-        total = np.empty((self.rows, b, n), np.float32)
-        split_product(
-            x.transpose(0, 2, 1, 3)[:, None, None],
-            w[:, None, :, :, None, :],
-            total[:, None, None, :, None, :],
-            k_tile=x.shape[3],
-            exact_products=self._exact(phase.x, phase.w),
-        )
+    def _run(
+        self, number: int, phase: Phase, streams: Mapping[str, F32], outputs: dict[str, F32], taps: dict[str, F32]
+    ) -> None:
+        strides: tuple[int, ...] = ()
+        stream = None
+        if isinstance(phase, Gemm | StreamIn):
+            # Kept until the end of the phase: only its address is handed on.
+            stream = _dense(streams[phase.stream])
+            strides = tuple(stride // 4 for stride in stream.strides)
+            self._addresses[STREAM] = _address(stream)
+        plan = self._plan(number, strides)
+        for name, layout in plan.writes:
+            self._make(name, layout)
+        if plan.sums:
+            sums = self._scratch(plan.sums)
+            self._addresses[SUM] = _address(sums)
+            if self.keep_taps and isinstance(phase, Gemm | Gemv):
+                taps[phase.name] = sums
+        if plan.out and isinstance(phase, WGrad | StreamOut):
+            out = outputs[phase.stream] = np.empty(plan.out, np.float32)
+            self._addresses[OUT] = _address(out)
+        if plan.product is not None:
+            self._multiply(plan.product)
+        if plan.table is not None:
+            run_table(plan.table, self._addresses, 0, 1)
+
+    def _scratch(self, shape: tuple[int, ...]) -> F32:
         if self.keep_taps:
-            taps[phase.name] = total
-        self._put(phase.y, _stored(total[None], self.lowered.tensors[phase.y].dtype))
+            return np.empty(shape, np.float32)
+        size = int(np.prod(shape))
+        if self._sums.size < size:
+            self._sums = np.empty(size, np.float32)
+        return self._sums[:size]
 
-    def _chain_accumulate(self, phase: ChainAccumulate) -> None:
-        self.arrays.pop(phase.acc, None)
-        carried: F32 | None = None
-        for r in range(self.rows):
-            local: dict[str, F32] = {}
-            if carried is not None:
-                local[phase.acc] = carried
-
-            def get(name: str, row: int = r, local: dict[str, F32] = local) -> F32:
-                if name not in local:
-                    array = self._get(name)
-                    local[name] = np.ascontiguousarray(array[row : row + 1] if array.shape[0] > 1 else array)
-                    if name == phase.acc:
-                        local[name] = np.zeros((1, *array.shape[1:]), np.float32)
-                return local[name]
-
-            for instr in (phase.start, *phase.instrs) if r == 0 else phase.instrs:
-                run_instr(instr, get, local.__setitem__, self.lowered.tensors)
-            carried = get(phase.acc)
-        if carried is not None:
-            self._put(phase.acc, carried)
-
-    def _stream_out(self, phase: StreamOut) -> F32:
-        blocks = self._blocks(phase.tensor)
-        if phase.mode == "reduce_col":
-            return _chain(np.broadcast_to(self._get(phase.tensor), blocks.shape), 0, self.rows, "add")
-        if phase.mode == "last_col":
-            return _stored(blocks[:, -1:], "fp32")
-        if phase.mode == "last_row":
-            return _stored(blocks[-1:], "fp32")
-        return _stored(blocks, "fp32")
-
-    def _shift(self, phase: Shift) -> None:
-        x, y = self._blocks(phase.x), np.array(self._blocks(phase.y))
-        if phase.direction == "E":
-            y[:, 1:] = x[:, :-1]
-        elif phase.direction == "W":
-            y[:, :-1] = x[:, 1:]
-        elif phase.direction == "S":
-            y[1:] = x[:-1]
-        else:
-            y[:-1] = x[1:]
-        self._put(phase.y, _stored(y, self.lowered.tensors[phase.y].dtype))
+    def _multiply(self, table: npt.NDArray[np.int64]) -> None:
+        if self.threads == 1:
+            run_table(table, self._addresses, 0, 1)
+            return
+        with ThreadPoolExecutor(self.threads) as pool:
+            shares = range(self.threads)
+            list(pool.map(lambda share: run_table(table, self._addresses, share, self.threads), shares))
 
 
-def constant_array(tensor: Tensor, rows: int, cols: int) -> F32:
-    """Contents of a constant tensor, `[rows|1, cols|1, *dims]`, rounded to its format."""
-    shape = (rows if "r" in tensor.over else 1, cols if "c" in tensor.over else 1, *tensor.dims)
-    return round_to(np.array(tensor.values, np.float32).reshape(shape), tensor.dtype)
+def _address(array: F32) -> int:
+    return int(array.__array_interface__["data"][0])
+
+
+def _dense(array: F32) -> F32:
+    """The array, or a copy without gaps; a transposed one stays as it is."""
+    if array.dtype == np.float32 and (array.flags.c_contiguous or (array.ndim == 2 and array.flags.f_contiguous)):
+        return array
+    return np.ascontiguousarray(array, np.float32)
 
 
 def _compact(array: F32, over: str) -> F32:
@@ -329,28 +293,3 @@ def _compact(array: F32, over: str) -> F32:
             if (array.view(np.uint32) == first.view(np.uint32)).all():
                 array = first
     return np.ascontiguousarray(array)
-
-
-def _stored(values: F32, dtype: str) -> F32:
-    """Values as a store leaves them: rounded, NaNs canonical; a C-contiguous array of its own."""
-    return np.ascontiguousarray(round_to(values, dtype))
-
-
-def _chain(array: F32, axis: int, size: int, op: str) -> F32:
-    """Partials added (or compared) from the first core on; the result keeps `axis` with extent 1."""
-    many = array.shape[axis] > 1
-
-    def part(index: int) -> F32:
-        return array[(slice(None),) * axis + (slice(index, index + 1) if many else slice(0, 1),)]
-
-    total = np.array(part(0))
-    with np.errstate(invalid="ignore", over="ignore"):
-        for index in range(1, size):
-            other = part(index)
-            if op == "add":
-                total = np.add(total, other, dtype=np.float32)
-            else:
-                larger = np.where(other > total, other, total)
-                total = np.where(np.isnan(total) | np.isnan(other), np.float32(np.nan), larger)
-    total.view(np.uint32)[np.isnan(total)] = CANONICAL_NAN
-    return np.ascontiguousarray(total)

@@ -1,79 +1,70 @@
-"""One vector operation on the blocks of all cores at once, in the order the machine keeps.
+"""Vector operations on the blocks of all cores at once, as rows of a table, in the order the machine keeps.
 
 Arrays are `[rows|1, cols|1, *dims]`, C-contiguous float32. An instruction becomes a nest of loops with one stride per
-operand; loops that step alike are merged, and the nest is handed to a compiled kernel as strided views.
+operand; loops that step alike are merged. Consecutive instructions run on a few rows of cores at a time, which stay in
+the cache from one to the next: cores do not see each other inside a phase.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import Final
 
-import numpy as np
-import numpy.typing as npt
-
 from yieldkit.emulator.isa import FORMATS, OPCODES
-from yieldkit.emulator.kernels.elementwise import apply, reduce
-from yieldkit.emulator.kernels.matmul import split_product
+from yieldkit.emulator.kernels import spans
+from yieldkit.emulator.kernels import table as rows_of
 from yieldkit.workloads.program import Instr, Ref, Tensor
 
-__all__ = ["run_instr"]
+__all__ = ["Blocks", "Layout", "Rows", "copy_row", "covers", "group", "instruction_rows", "merge", "put"]
 
-F32 = npt.NDArray[np.float32]
+Layout = tuple[int, int]
 Loop = tuple[int, tuple[int, ...]]
+Rows = list[list[int]]
 
-_BYTES: Final = 4
+_READS_B: Final = frozenset({"add", "sub", "mul", "max", "mac", "eq", "select", "gelu_grad"})
+_READS_D: Final = frozenset({"mac", "select"})
+_CACHE_WORDS: Final = 49_152
+"""Words of all operands of a chunk, well inside a second-level cache of 512 KB."""
 
 
 @dataclass(frozen=True)
-class _Nest:
-    """Loops kept (they index the destination) and reduced (they do not), outermost first, strides in elements."""
+class Blocks:
+    """Where tensors are and how their blocks lie.
 
-    kept: tuple[Loop, ...]
-    reduced: tuple[Loop, ...]
+    Attributes:
+        tensors: of the program.
+        number: index of each tensor in the list of addresses.
+        layout: (rows, cols) of each array.
+        zeros: constants that hold nothing but +0.
+    """
 
+    tensors: Mapping[str, Tensor]
+    number: Mapping[str, int]
+    layout: Mapping[str, Layout]
+    zeros: frozenset[str]
 
-def run_instr(
-    instr: Instr, get: Callable[[str], F32], put: Callable[[str, F32], None], tensors: dict[str, Tensor]
-) -> None:
-    """Run `instr` on the arrays that `get` returns; `put` stores a destination that had to be made larger."""
-    refs = [ref for ref in (instr.d, instr.a, instr.b) if ref is not None]
-    arrays = [get(ref.tensor) for ref in refs]
-    rows = max(array.shape[0] for array in arrays)
-    cols = max(array.shape[1] for array in arrays)
-    if arrays[0].shape[:2] != (rows, cols):
-        # A copy of this block has come to differ between cores: from here on every core has its own.
-        wide = np.ascontiguousarray(np.broadcast_to(arrays[0], (rows, cols, *arrays[0].shape[2:])))
-        put(instr.d.tensor, wide)
-        arrays = [get(ref.tensor) for ref in refs]
-    nest = _nest(instr, tuple(array.shape[:2] for array in arrays), tuple(tensors[r.tensor].size for r in refs))
-    fmt = FORMATS[tensors[instr.d.tensor].dtype]
-    if instr.op == "mac":
-        exact = all(tensors[ref.tensor].dtype != "fp32" for ref in refs[1:])
-        _mac(nest, refs, arrays, exact=exact)
-    elif nest.reduced:
-        _reduce(instr.op, nest, refs, arrays, fmt)
-    else:
-        _apply(instr.op, nest, refs, arrays, fmt)
+    def words(self, name: str) -> int:
+        """Words of a row of blocks."""
+        return self.layout[name][1] * self.tensors[name].size
 
 
-@lru_cache(maxsize=8192)
-def _nest(instr: Instr, shapes: tuple[tuple[int, int], ...], sizes: tuple[int, ...]) -> _Nest:
-    refs = [ref for ref in (instr.d, instr.a, instr.b) if ref is not None]
-    rows, cols = shapes[0]
-    loops: list[Loop] = [
-        (rows, tuple(size * c if r > 1 else 0 for (r, c), size in zip(shapes, sizes, strict=True))),
-        (cols, tuple(size if c > 1 else 0 for (_, c), size in zip(shapes, sizes, strict=True))),
-    ]
-    loops += [(extent, tuple(ref.stride(axis) for ref in refs)) for axis, extent in instr.axes]
-    kept = _merge([loop for loop in loops if loop[0] > 1 and loop[1][0] != 0])
-    reduced = _merge([loop for loop in loops if loop[0] > 1 and loop[1][0] == 0])
-    return _Nest(tuple(kept), tuple(reduced))
+def put(kind: int, *parts: tuple[int, Sequence[int]]) -> list[int]:
+    """A row of a table with `parts` (position, values)."""
+    row = [0] * rows_of.WIDTH
+    row[rows_of.KIND] = kind
+    for position, values in parts:
+        row[position : position + len(values)] = values
+    return row
 
 
-def _merge(loops: list[Loop]) -> list[Loop]:
+def group(rows: Rows, chunks: int = 1) -> Rows:
+    """Rows that run one after the other, `chunks` times."""
+    return [put(rows_of.GROUP, (rows_of.CHUNKS, (chunks, len(rows)))), *rows] if rows else []
+
+
+def merge(loops: Sequence[Loop]) -> list[Loop]:
+    """Neighbouring loops that step through all operands as one."""
     merged: list[Loop] = []
     for extent, strides in loops:
         if merged and all(o == s * extent for o, s in zip(merged[-1][1], strides, strict=True)):
@@ -83,93 +74,281 @@ def _merge(loops: list[Loop]) -> list[Loop]:
     return merged
 
 
-def _view(array: F32, offset: int, loops: tuple[Loop, ...] | list[Loop], operand: int, axes: int) -> F32:
-    """Strided view with `axes` axes; missing ones come first with extent 1."""
-    lead = axes - len(loops)
-    shape = (1,) * lead + tuple(extent for extent, _ in loops)
-    strides = (0,) * lead + tuple(strides[operand] * _BYTES for _, strides in loops)
-    return np.ndarray(shape, np.float32, array, offset * _BYTES, strides)
+def instruction_rows(instrs: Sequence[Instr], blocks: Blocks) -> Rows:
+    """Groups of rows for the instructions of a compute phase."""
+    rows: Rows = []
+    units = list(_units(instrs, blocks))
+    first = 0
+    while first < len(units):
+        extent = blocks.layout[units[first].instr.d.tensor][0]
+        last = first
+        while last < len(units) and blocks.layout[units[last].instr.d.tensor][0] == extent:
+            last += 1
+        names = dict.fromkeys(ref.tensor for unit in units[first:last] for ref in unit.refs())
+        words = sum(blocks.words(name) for name in names if blocks.layout[name][0] > 1)
+        here = extent
+        if last - first > 1 and extent > 1:
+            # Chunks of equal size, whatever number of rows.
+            here = max(n for n in range(1, extent + 1) if extent % n == 0 and (n == 1 or n * words <= _CACHE_WORDS))
+        body = [row for unit in units[first:last] for row in unit_rows(unit, blocks, here)]
+        rows += group(body, extent // here)
+        first = last
+    return rows
 
 
-def _outer(loops: tuple[Loop, ...], keep: int) -> tuple[list[tuple[int, ...]], tuple[Loop, ...]]:
-    """Offsets per operand of the loops that do not fit a kernel, and the `keep` innermost loops that do."""
-    extra, inner = loops[: max(0, len(loops) - keep)], loops[max(0, len(loops) - keep) :]
-    operands = len(loops[0][1]) if loops else 3
-    offsets = [(0,) * operands]
-    for extent, strides in extra:
-        offsets = [
-            tuple(o + i * s for o, s in zip(base, strides, strict=True)) for base in offsets for i in range(extent)
-        ]
-    return offsets, inner
+@dataclass(frozen=True)
+class Unit:
+    """An instruction, and where its sequences start if not at the destination's present values."""
+
+    instr: Instr
+    start: Ref | None = None
+
+    def refs(self) -> list[Ref]:
+        """References to all operands."""
+        return [ref for ref in (self.instr.d, self.instr.a, self.instr.b, self.start) if ref is not None]
 
 
-def _apply(op: str, nest: _Nest, refs: list[Ref], arrays: list[F32], fmt: int) -> None:
-    offsets, loops = _outer(nest.kept, 4)
-    for offset in offsets:
-        views = [
-            _view(array, ref.offset + offset[i], loops, i, 4)
-            for i, (array, ref) in enumerate(zip(arrays, refs, strict=True))
-        ]
-        if op == "max":
-            # The machine keeps A where the operands compare equal (zeros of either sign); the kernel keeps B.
-            views[1], views[2] = views[2], views[1]
-        apply(OPCODES[op], views[0], views[1], views[2] if len(views) > 2 else None, fmt)
+def _units(instrs: Sequence[Instr], blocks: Blocks) -> Iterator[Unit]:
+    """A copy of one value to where a reduction starts is left out: the reduction starts from that value itself."""
+    number = 0
+    while number < len(instrs):
+        instr = instrs[number]
+        after = instrs[number + 1] if number + 1 < len(instrs) else None
+        if after is not None and instr.op == "mov" and _starts(instr, after, blocks):
+            yield Unit(after, instr.a)
+            number += 2
+        else:
+            yield Unit(instr)
+            number += 1
 
 
-def _reduce(op: str, nest: _Nest, refs: list[Ref], arrays: list[F32], fmt: int) -> None:
-    offsets, loops = _outer(nest.kept, 4 - len(nest.reduced))
-    for offset in offsets:
-        every = [*loops, *nest.reduced]
-        d = _view(arrays[0], refs[0].offset + offset[0], every, 0, 4)
-        a = _view(arrays[1], refs[1].offset + offset[1], every, 1, 4)
-        b = _view(arrays[2], refs[2].offset + offset[2], every, 2, 4) if op == "mac" else None
-        reduce(OPCODES[op], d, a, fmt, b)
-
-
-def _mac(nest: _Nest, refs: list[Ref], arrays: list[F32], *, exact: bool) -> None:
-    rows = [loop for loop in nest.kept if loop[1][1] and not loop[1][2]]
-    columns = [loop for loop in nest.kept if loop[1][2] and not loop[1][1]]
-    batch = _merge([loop for loop in nest.kept if bool(loop[1][1]) == bool(loop[1][2])])
-    plain = len(rows) <= 2 and len(columns) <= 2 and len(nest.reduced) <= 2 and (rows or columns) and len(batch) <= 3
-    if plain and nest.reduced and _is_zero(arrays[0], refs[0], nest.kept):
-        _product(batch, rows, columns, nest.reduced, refs, arrays, exact=exact)
-        return
-    _reduce("mac", nest, refs, arrays, 0)
-
-
-def _is_zero(array: F32, ref: Ref, loops: tuple[Loop, ...]) -> bool:
-    view = np.ndarray(
-        tuple(extent for extent, _ in loops),
-        np.uint32,
-        array,
-        ref.offset * _BYTES,
-        tuple(strides[0] * _BYTES for _, strides in loops),
+def _starts(copy: Instr, after: Instr, blocks: Blocks) -> bool:
+    d = after.d
+    operands = (after.a, after.b) if after.op == "mac" else (after.a,)
+    return (
+        d.tensor == copy.d.tensor
+        and blocks.tensors[d.tensor].dtype == "fp32"
+        and blocks.tensors[copy.a.tensor].dtype == "fp32"
+        and any(extent > 1 and d.stride(axis) == 0 for axis, extent in after.axes)
+        and (after.op == "mac" or after.b == d)
+        and not any(copy.a.strides)
+        and copy.a.tensor != d.tensor
+        and all(ref is not None and ref.tensor != d.tensor for ref in operands)
+        and _places(copy) == _places(after)
     )
-    return not view.any()
 
 
-def _product(
-    batch: list[Loop],
-    rows: list[Loop],
-    columns: list[Loop],
-    reduced: tuple[Loop, ...],
-    refs: list[Ref],
-    arrays: list[F32],
-    *,
-    exact: bool,
-) -> None:
-    one: Loop = (1, (0, 0, 0))
+def _places(instr: Instr) -> tuple[int, list[Loop]]:
+    loops = [(extent, instr.d.stride(axis)) for axis, extent in instr.axes]
+    kept = sorted(((e, (s,)) for e, s in loops if e > 1 and s), key=lambda loop: -abs(loop[1][0]))
+    return instr.d.offset, merge(kept)
 
-    def pair(loops: list[Loop] | tuple[Loop, ...]) -> list[Loop]:
-        return [one] * (2 - len(loops)) + list(loops)
 
-    offsets, inner = _outer(tuple(batch), 2)
+def covers(instr: Instr, size: int) -> bool:
+    """Whether an instruction writes every word of its destination's block, which has `size` words."""
+    offset, loops = _places(instr)
+    return offset == 0 and (loops == [(size, (1,))] or (size == 1 and not loops))
+
+
+def _loops(instr: Instr, refs: Sequence[Ref | None], blocks: Blocks, here: int) -> list[Loop]:
+    layouts = [blocks.layout[ref.tensor] if ref is not None else (1, 1) for ref in refs]
+    sizes = [blocks.tensors[ref.tensor].size if ref is not None else 0 for ref in refs]
+    loops: list[Loop] = [
+        (here, tuple(size * c if r > 1 else 0 for (r, c), size in zip(layouts, sizes, strict=True))),
+        (layouts[0][1], tuple(size if c > 1 else 0 for (_, c), size in zip(layouts, sizes, strict=True))),
+    ]
+    loops += [(extent, tuple(ref.stride(axis) if ref else 0 for ref in refs)) for axis, extent in instr.axes]
+    return [loop for loop in loops if loop[0] > 1]
+
+
+def unit_rows(unit: Unit, blocks: Blocks, here: int) -> Rows:
+    """Rows for one instruction on `here` rows of cores at a time."""
+    instr = unit.instr
+    d, a, b = instr.d, instr.a, instr.b
+    reduces = any(extent > 1 and d.stride(axis) == 0 for axis, extent in instr.axes)
+    fmt = FORMATS[blocks.tensors[d.tensor].dtype]
+    read = (a,) if instr.op != "mac" and reduces else (a, b)
+    shifted = any(ref is not None and ref.tensor == d.tensor and (reduces or not _alike(instr, ref)) for ref in read)
+    refs = [d, a, b, unit.start or d]
+    loops = _loops(instr, refs, blocks, here)
+    kept, reduced = [loop for loop in loops if loop[1][0]], merge([loop for loop in loops if not loop[1][0]])
+    if shifted or len(reduced) > 4 or (reduces and unit.start is None and instr.op not in ("add", "max", "mac")):
+        return _serial(instr, refs, loops, blocks, here, fmt)
+    if not reduces:
+        return _elementwise(instr, refs, merge(kept), blocks, here, fmt)
+    if instr.op == "mac" and unit.start is not None and unit.start.tensor in blocks.zeros:
+        product = _product(refs, merge([(e, s[:3]) for e, s in kept]), reduced, blocks, here)
+        if product:
+            return product
+    if fmt:
+        kept = [(e, (*s[:3], s[0])) for e, s in kept]
+    kind = rows_of.ROUNDED if fmt else rows_of.CHAIN
+    rows: Rows = []
+    for offset, inner in _expanded(merge(kept), 4):
+        rows.append(
+            put(
+                kind,
+                (rows_of.OP, (OPCODES[instr.op], fmt)),
+                *_operands(refs, offset, blocks, here),
+                (rows_of.SHAPE, _extents(inner)),
+                (rows_of.REDUCED, _extents(reduced)),
+                (rows_of.KEPT_STRIDES, _strides(inner, 4)),
+                (rows_of.REDUCED_STRIDES, _strides(reduced, 3)),
+            )
+        )
+    return rows
+
+
+def _alike(instr: Instr, ref: Ref) -> bool:
+    d = instr.d
+    return ref.offset == d.offset and all(ref.stride(axis) == d.stride(axis) for axis, e in instr.axes if e > 1)
+
+
+def _padded(loops: Sequence[Loop], to: int) -> list[Loop]:
+    return [(1, (0, 0, 0, 0))] * (to - len(loops)) + list(loops)
+
+
+def _extents(loops: Sequence[Loop]) -> list[int]:
+    return [extent for extent, _ in _padded(loops, 4)]
+
+
+def _strides(loops: Sequence[Loop], operands: int) -> list[int]:
+    return [strides[operand] for operand in range(operands) for _, strides in _padded(loops, 4)]
+
+
+def _expanded(loops: Sequence[Loop], keep: int) -> list[tuple[tuple[int, ...], list[Loop]]]:
+    """Offsets per operand for the loops that do not fit a row, each with the `keep` innermost loops that do."""
+    extra, inner = loops[: max(0, len(loops) - keep)], list(loops[max(0, len(loops) - keep) :])
+    offsets = [(0, 0, 0, 0)]
+    for extent, s in extra:
+        s = (*s, 0)[:4]
+        offsets = [tuple(o + i * t for o, t in zip(base, s, strict=True)) for base in offsets for i in range(extent)]  # type: ignore[misc]
+    return [(offset, inner) for offset in offsets]
+
+
+def _operands(
+    refs: Sequence[Ref | None], offset: Sequence[int], blocks: Blocks, here: int
+) -> list[tuple[int, list[int]]]:
+    known = [ref if ref is not None else refs[1] for ref in refs]
+    names = [ref.tensor for ref in known if ref is not None]
+    steps = [here * blocks.words(name) if blocks.layout[name][0] > 1 else 0 for name in names]
+    places = [ref.offset + o for ref, o in zip(known, offset, strict=True) if ref is not None]
+    return [
+        (rows_of.OPERAND, [blocks.number[name] for name in names]),
+        (rows_of.OFFSET, places),
+        (rows_of.STEP, steps),
+    ]
+
+
+def _elementwise(instr: Instr, refs: list[Ref | None], loops: list[Loop], blocks: Blocks, here: int, fmt: int) -> Rows:
+    op = OPCODES[instr.op]
+    key = span_key(op, fmt, loops, unary=instr.b is None)
+    rows: Rows = []
+    if instr.op == "max" and key is None:
+        # The machine keeps A where the operands compare equal (zeros of either sign); that kernel keeps B.
+        refs = [refs[0], refs[2], refs[1], refs[3]]
+        loops = [(e, (s[0], s[2], s[1], s[3])) for e, s in loops]
+    for offset, inner in _expanded(loops, 4):
+        rows.append(
+            put(
+                rows_of.CHUNKED if key is None else rows_of.SPAN,
+                (rows_of.OP, (op, fmt, key or 0)),
+                *_operands(refs, offset, blocks, here),
+                (rows_of.SHAPE, _extents(inner)),
+                (rows_of.STRIDES, _strides(inner, 3)),
+                (rows_of.READS_D, (instr.op in _READS_D, instr.op in _READS_B)),
+            )
+        )
+    return rows
+
+
+def span_key(op: int, fmt: int, loops: Sequence[Loop], *, unary: bool) -> int | None:
+    """Key of the vector loop for an operation, None where there is none."""
+    d, a, b = loops[-1][1][:3] if loops else (1, 1, 1)
+    if unary:
+        b = 1
+    modes = {(1, 1): spans.BOTH, (1, 0): spans.B_FIXED, (0, 1): spans.A_FIXED}
+    if op not in spans.SPAN_OPS or fmt > 1 or d != 1 or (a, b) not in modes:
+        return None
+    return (op * 2 + fmt) * 4 + modes[a, b]
+
+
+def _serial(instr: Instr, refs: list[Ref | None], loops: list[Loop], blocks: Blocks, here: int, fmt: int) -> Rows:
+    """Element by element in the order of the loops, for operands that overlap with the destination."""
+    if instr.op == "max":
+        refs = [refs[0], refs[2], refs[1], refs[3]]
+        loops = [(e, (s[0], s[2], s[1], s[3])) for e, s in loops]
+    return [
+        put(
+            rows_of.SERIAL,
+            (rows_of.OP, (OPCODES[instr.op], fmt)),
+            *_operands(refs, offset, blocks, here),
+            (rows_of.SHAPE, _extents(inner)),
+            (rows_of.STRIDES, _strides(inner, 3)),
+            (rows_of.READS_D, (instr.op in _READS_D, instr.op in _READS_B)),
+        )
+        for offset, inner in _expanded(loops, 4)
+    ]
+
+
+def _product(refs: list[Ref | None], kept: list[Loop], reduced: list[Loop], blocks: Blocks, here: int) -> Rows:
+    """Rows of a product of matrices, none where the loops are not those of one."""
+    lines = [loop for loop in kept if loop[1][1] and not loop[1][2]]
+    columns = [loop for loop in kept if loop[1][2] and not loop[1][1]]
+    batch = merge([loop for loop in kept if bool(loop[1][1]) == bool(loop[1][2])])
+    if len(lines) > 2 or len(columns) > 2 or len(reduced) > 2 or not (lines or columns) or len(batch) > 3:
+        return []
     size = 1
     for extent, _ in reduced:
         size *= extent
-    for offset in offsets:
-        places = [ref.offset + offset[i] for i, ref in enumerate(refs)]
-        a = _view(arrays[1], places[1], [*pair(inner), *pair(rows), *pair(reduced)], 1, 6)
-        b = _view(arrays[2], places[2], [*pair(inner), *pair(reduced), *pair(columns)], 2, 6)
-        out = _view(arrays[0], places[0], [*pair(inner), *pair(rows), *pair(columns)], 0, 6)
-        split_product(a, b, out, k_tile=size, exact_products=exact)
+    names = [ref.tensor for ref in refs[1:3] if ref is not None]
+    fuses = all(blocks.tensors[name].dtype != "fp32" for name in names)
+    lengths = [(here if blocks.layout[name][0] > 1 else 1) * blocks.words(name) for name in names]
+    rows: Rows = []
+    for offset, inner in _expanded(batch, 2):
+        parts = _operands([*refs[:3], refs[0]], offset, blocks, here)
+        places = parts[1][1]
+        axes: list[int] = []
+        for operand, order in (
+            (1, (inner, lines, reduced)),
+            (2, (inner, reduced, columns)),
+            (0, (inner, lines, columns)),
+        ):
+            loops = [loop for part in order for loop in _padded(part, 2)]
+            axes += [extent for extent, _ in loops] + [4 * strides[operand] for _, strides in loops]
+        rows.append(
+            put(
+                rows_of.PRODUCT,
+                *parts,
+                (rows_of.PRODUCT_AXES, axes),
+                (rows_of.K_TILE, (size, fuses, -places[1], lengths[0], -places[2], lengths[1])),
+            )
+        )
+    return rows
+
+
+def copy_row(
+    op: str,
+    fmt: int,
+    numbers: Sequence[int],
+    loops: Sequence[Loop],
+    *,
+    offsets: Sequence[int] = (0, 0, 0),
+    steps: Sequence[int] = (0, 0, 0),
+) -> list[int]:
+    """A row d = op(a, b) or d = a over up to four loops, with operands given by number and strides in elements."""
+    merged = merge([loop for loop in loops if loop[0] > 1])
+    key = span_key(OPCODES[op], fmt, merged, unary=op == "mov")
+    swap = op == "max" and key is None
+    order = (0, 2, 1) if swap else (0, 1, 2)
+    merged = [(e, tuple(s[i] for i in order)) for e, s in merged]
+    return put(
+        rows_of.CHUNKED if key is None else rows_of.SPAN,
+        (rows_of.OP, (OPCODES[op], fmt, key or 0)),
+        (rows_of.OPERAND, [numbers[i] for i in order]),
+        (rows_of.OFFSET, [offsets[i] for i in order]),
+        (rows_of.STEP, [steps[i] for i in order]),
+        (rows_of.SHAPE, _extents(merged)),
+        (rows_of.STRIDES, _strides(merged, 3)),
+        (rows_of.READS_D, (op in _READS_D, op in _READS_B)),
+    )

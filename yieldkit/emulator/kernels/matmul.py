@@ -12,7 +12,7 @@ largest one finite. Otherwise products and sums are separate operations.
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
-from numba import njit
+from numba import carray, njit
 
 from yieldkit.emulator.kernels.register_block import (
     COLUMNS,
@@ -20,13 +20,14 @@ from yieldkit.emulator.kernels.register_block import (
     HOST_HAS_FMA,
     PLAIN_ROWS,
     copy_floats,
+    floats_at,
     fused_block,
     load_at,
     plain_block,
     store_at,
     store_lanes,
 )
-from yieldkit.emulator.kernels.scalar import canon, f32_bits
+from yieldkit.emulator.kernels.scalar import bits_f32, canon, f32_bits
 from yieldkit.errors import BadInput
 
 # Elements of K per pass: a panel of B (16 columns) then fits half a 32 KB first-level cache.
@@ -49,31 +50,46 @@ def _scan(x):
     return low, high, union
 
 
-def _magnitudes(x: np.ndarray) -> tuple[float, float, int]:
-    """(smallest non-zero magnitude, largest magnitude, significant bits); (inf, 0, 0) where all is zero."""
+@njit(cache=True, error_model="numpy", nogil=True)
+def _significant(union):
+    """Significant bits of the widest of the values whose significand fields are in `union`."""
+    bits = 24
+    while bits > 1 and (union >> np.uint32(24 - bits)) & np.uint32(1) == 0:
+        bits -= 1
+    return bits
+
+
+@njit(cache=True, error_model="numpy", nogil=True)
+def _exact(a, b):
+    """Whether every product of elements of two flat arrays is exact in fp32."""
+    infinite = np.uint32(0x7F800000)
+    a_low, a_high, a_union = _scan(a)
+    b_low, b_high, b_union = _scan(b)
+    if a_high >= infinite or b_high >= infinite:
+        return False
+    if a_high == 0 or b_high == 0:
+        return True
+    a_bits, b_bits = _significant(a_union), _significant(b_union)
+    if a_bits + b_bits > 24 and min(a_bits, b_bits) > 1:
+        return False
+    low = np.float64(bits_f32(np.uint32(a_low + np.uint32(1)))) * np.float64(bits_f32(np.uint32(b_low + np.uint32(1))))
+    return low >= 2.0**-126 and np.float64(bits_f32(a_high)) * np.float64(bits_f32(b_high)) < 2.0**128
+
+
+@njit(cache=True, error_model="numpy", nogil=True)
+def scan_is_exact(a, a_size, b, b_size):
+    """Whether all products of two runs of float32, given by address and length, are exact."""
+    return _exact(carray(floats_at(a), a_size), carray(floats_at(b), b_size))
+
+
+def _flat(x: np.ndarray) -> np.ndarray:
     x = x[tuple(slice(0, 1) if s == 0 else slice(None) for s in x.strides)]
-    low, high, union = _scan(np.require(np.ravel(x, order="K"), requirements="W"))
-    if high == 0:
-        return np.inf, 0.0, 0
-    ends = np.array([int(low) + 1, int(high)], np.uint32).view(np.float32).astype(np.float64)
-    field = int(union) & 0x7FFFFF
-    trailing = 23 if field == 0 else (field & -field).bit_length() - 1
-    return float(ends[0]), float(ends[1]), 24 - trailing
+    return np.require(np.ravel(x, order="K"), requirements="W")
 
 
 def products_are_exact(a: np.ndarray, b: np.ndarray) -> bool:
     """Whether every product of an element of `a` and one of `b` (float32 arrays) is exact in fp32, by a quick scan."""
-    a_low, a_high, a_bits = _magnitudes(a)
-    b_low, b_high, b_bits = _magnitudes(b)
-    if not (np.isfinite(a_high) and np.isfinite(b_high)):
-        return False
-    if a_high == 0.0 or b_high == 0.0:
-        return True
-    return (
-        (a_bits + b_bits <= 24 or min(a_bits, b_bits) == 1)
-        and a_low * b_low >= 2.0**-126
-        and a_high * b_high < 2.0**128
-    )
+    return bool(_exact(_flat(a), _flat(b)))
 
 
 @njit(cache=True, error_model="numpy", nogil=True)

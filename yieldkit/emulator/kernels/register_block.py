@@ -167,6 +167,16 @@ def store_at(typingctx, address, offset, value):
 
 
 @intrinsic
+def floats_at(typingctx, address):
+    """An address as a pointer to float32."""
+
+    def codegen(context, builder, signature, args):
+        return builder.inttoptr(args[0], _FLOAT.as_pointer())
+
+    return types.CPointer(types.float32)(types.int64), codegen
+
+
+@intrinsic
 def copy_floats(typingctx, to, start, count):
     """Copy `count` float32 from one address to another."""
 
@@ -205,6 +215,7 @@ __all__ = [
     "HOST_HAS_FMA",
     "PLAIN_ROWS",
     "copy_floats",
+    "floats_at",
     "fused_block",
     "load_at",
     "plain_block",

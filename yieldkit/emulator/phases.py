@@ -1,0 +1,502 @@
+"""Phases on whole tensors: what each of them writes, in which layout, and the table of operations that does it.
+
+A plan depends on the phase and on the layouts of the arrays it meets. It is made once and kept as long as the lowered
+program.
+"""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
+
+from yieldkit.emulator.formats import round_to
+from yieldkit.emulator.isa import FORMATS
+from yieldkit.emulator.kernels import table as rows_of
+from yieldkit.emulator.lowering import Lowered
+from yieldkit.emulator.vector import Blocks, Layout, Rows, copy_row, covers, group, instruction_rows, put, unit_rows
+from yieldkit.emulator.vector import Unit as One
+from yieldkit.workloads.program import (
+    AllReduce,
+    ChainAccumulate,
+    Compute,
+    Gemm,
+    Gemv,
+    Phase,
+    Shift,
+    StreamIn,
+    StreamOut,
+    Tensor,
+    WGrad,
+    instrs_of,
+    tensors_of,
+)
+
+__all__ = ["Plan", "ProgramPlans", "Widen", "constant_array", "plans_of"]
+
+F32 = npt.NDArray[np.float32]
+I64 = npt.NDArray[np.int64]
+
+STREAM, OUT, SUM = 0, 1, 2
+"""Indices in the list of addresses: the array that streams in, the one that goes out, the sums of a product."""
+FIRST_TENSOR: Final = 3
+_ALIGNED: Final = 16  # words of a cache line
+
+
+class Widen(Exception):
+    """Tensors whose copies come to differ between cores, with the layouts they need."""
+
+    def __init__(self, layouts: dict[str, Layout]) -> None:
+        super().__init__(layouts)
+        self.layouts = layouts
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How to run a phase.
+
+    Attributes:
+        writes: arrays to provide, with their layouts; all of their words are written.
+        table: rows to run.
+        product: rows of a product, run before `table`, whose lines may be shared out among threads.
+        sums: shape of fp32 sums that `table` goes on from, () where there are none.
+        out: shape of what streams out.
+    """
+
+    writes: tuple[tuple[str, Layout], ...]
+    table: I64 | None
+    product: I64 | None = None
+    sums: tuple[int, ...] = ()
+    out: tuple[int, ...] = ()
+
+
+class ProgramPlans:
+    """What stays the same over all executors of a lowered program.
+
+    Attributes:
+        number: index of each tensor's address.
+        zeros: constants that hold +0 only.
+        place: offset in words of every tensor that lives within a step, in memory shared by lifetimes.
+        room: words of that memory.
+        dead: by phase, tensors that end with it.
+        plans: by phase and layouts.
+    """
+
+    def __init__(self, lowered: Lowered) -> None:
+        program = lowered.program
+        self.rows, self.cols, self.dtype = program.rows, program.cols, program.dtype
+        self.tensors: Mapping[str, Tensor] = lowered.tensors
+        self.phases = program.phases
+        self.names = [tensors_of(phase) for phase in self.phases]
+        self.number = {name: FIRST_TENSOR + i for i, name in enumerate(self.tensors)}
+        self.plans: list[dict[tuple[Any, ...], Plan]] = [{} for _ in self.phases]
+        self.constants = {
+            name: constant_array(tensor, self.rows, self.cols) for name, tensor in self.tensors.items() if tensor.values
+        }
+        self.zeros = frozenset(name for name, value in self.constants.items() if not value.view(np.uint32).any())
+        self.dead: list[list[str]] = [[] for _ in self.phases]
+        for name, (_, last) in lowered.life.items():
+            if last < len(self.phases) and not self.lasts(name):
+                self.dead[last].append(name)
+        self.place, self.room = self._place(lowered.life)
+
+    def lasts(self, name: str) -> bool:
+        """Whether a tensor lives from step to step."""
+        tensor = self.tensors[name]
+        return tensor.keep or bool(tensor.values)
+
+    def usual(self, name: str) -> Layout:
+        """Layout of a tensor whose copies agree."""
+        over = self.tensors[name].over
+        return (self.rows if "r" in over else 1, self.cols if "c" in over else 1)
+
+    def _place(self, life: Mapping[str, tuple[int, int]]) -> tuple[dict[str, int], int]:
+        """First fit, so that memory in the cache is used again."""
+        place: dict[str, int] = {}
+        sizes: dict[str, int] = {}
+        for name in sorted(life, key=lambda n: (life[n][0], -life[n][1], n)):
+            if self.lasts(name) or name.startswith("__acc"):
+                continue
+            rows, cols = self.usual(name)
+            sizes[name] = -(-rows * cols * self.tensors[name].size // _ALIGNED) * _ALIGNED
+            first, last = life[name]
+            base = 0
+            for low, high in sorted(
+                (place[n], place[n] + sizes[n]) for n in place if life[n][0] <= last and first <= life[n][1]
+            ):
+                if base + sizes[name] <= low:
+                    break
+                base = max(base, high)
+            place[name] = base
+        return place, max((place[n] + sizes[n] for n in place), default=0)
+
+    def plan(self, number: int, layout: Mapping[str, Layout], altered: frozenset[str], extra: tuple[Any, ...]) -> Plan:
+        """Plan of a phase.
+
+        Args:
+            number: the phase, counted over the whole program.
+            layout: of the arrays that exist.
+            altered: constants that a fault has changed.
+            extra: strides of the streamed operand and whether sums are kept.
+
+        Raises:
+            Widen: some array must first have a block for every core.
+        """
+        key = (*[layout.get(name) for name in self.names[number]], altered, *extra)
+        plan = self.plans[number].get(key)
+        if plan is None:
+            plan = _Compiler(self, layout, altered).compile(self.phases[number], *extra)
+            self.plans[number][key] = plan
+        return plan
+
+
+_KEPT: dict[int, ProgramPlans] = {}
+
+
+def plans_of(lowered: Lowered) -> ProgramPlans:
+    """The plans of a lowered program, which live as long as it does."""
+    key = id(lowered)
+    if key not in _KEPT:
+        _KEPT[key] = ProgramPlans(lowered)
+        weakref.finalize(lowered, _KEPT.pop, key, None)
+    return _KEPT[key]
+
+
+def constant_array(tensor: Tensor, rows: int, cols: int) -> F32:
+    """Contents of a constant tensor, `[rows|1, cols|1, *dims]`, rounded to its format."""
+    shape = (rows if "r" in tensor.over else 1, cols if "c" in tensor.over else 1, *tensor.dims)
+    return round_to(np.array(tensor.values, np.float32).reshape(shape), tensor.dtype)
+
+
+class _Compiler:
+    """Makes one plan."""
+
+    def __init__(self, plans: ProgramPlans, layout: Mapping[str, Layout], altered: frozenset[str]) -> None:
+        self.plans, self.alive = plans, layout
+        self.rows, self.cols = plans.rows, plans.cols
+        self.full: Layout = (plans.rows, plans.cols)
+        self.tensors = plans.tensors
+        self.altered = altered
+        self.writes: dict[str, Layout] = {}
+
+    def compile(self, phase: Phase, strides: tuple[int, ...], sums: bool) -> Plan:
+        if isinstance(phase, Compute):
+            return self._compute(phase)
+        if isinstance(phase, Gemm):
+            return self._gemm(phase, strides, sums)
+        if isinstance(phase, WGrad):
+            return self._weight_gradient(phase)
+        if isinstance(phase, Gemv):
+            return self._gemv(phase)
+        if isinstance(phase, AllReduce):
+            return self._all_reduce(phase)
+        if isinstance(phase, ChainAccumulate):
+            return self._chain_accumulate(phase)
+        if isinstance(phase, StreamIn):
+            return self._stream_in(phase)
+        if isinstance(phase, StreamOut):
+            return self._stream_out(phase)
+        return self._shift(phase)
+
+    # Layouts
+
+    def layout(self, name: str) -> Layout:
+        """Layout of an array in this phase; one that does not exist yet is made, as zeros."""
+        if name in self.writes:
+            return self.writes[name]
+        if name not in self.alive:
+            self.writes[name] = self.plans.usual(name)
+            self.fills.append(name)
+            return self.writes[name]
+        return self.alive[name]
+
+    @cached_property
+    def fills(self) -> list[str]:
+        """Arrays made here that start as zeros."""
+        return []
+
+    def written(self, name: str, layout: Layout) -> None:
+        """The phase writes all of a tensor, in a layout of its own."""
+        self.writes[name] = layout
+
+    def fmt(self, name: str) -> int:
+        return FORMATS[self.tensors[name].dtype]
+
+    def number(self, name: str) -> int:
+        return self.plans.number[name]
+
+    def strides(self, name: str, layout: Layout | None = None) -> tuple[int, int]:
+        """Words from one row, and one column, of blocks to the next."""
+        rows, cols = layout or self.layout(name)
+        size = self.tensors[name].size
+        return (size * cols if rows > 1 else 0, size if cols > 1 else 0)
+
+    def plan(self, rows: Rows, **parts: Any) -> Plan:
+        first: Rows = []
+        for name in self.fills:
+            r, c = self.writes[name]
+            row = put(
+                rows_of.FILL,
+                (rows_of.OPERAND, (self.number(name),) * 4),
+                (rows_of.SHAPE, (r * c * self.tensors[name].size,)),
+            )
+            first += group([row])
+        return Plan(tuple(self.writes.items()), _table(first + rows), **parts)
+
+    # Phases
+
+    def _blocks(self, names: Any) -> Blocks:
+        layout = {name: self.layout(name) for name in names}
+        return Blocks(self.tensors, self.plans.number, layout, self.plans.zeros - self.altered)
+
+    def _compute(self, phase: Compute) -> Plan:
+        for instr in phase.instrs:
+            for ref in (instr.a, instr.b):
+                if ref is not None:
+                    self.layout(ref.tensor)
+            name = instr.d.tensor
+            self.layout(name)
+            if (
+                name in self.fills
+                and covers(instr, self.tensors[name].size)
+                and instr.op not in ("mac", "select")
+                and not any(ref is not None and ref.tensor == name for ref in (instr.a, instr.b))
+                and not any(e > 1 and instr.d.stride(axis) == 0 for axis, e in instr.axes)
+                and name not in self._touched(phase, instr)
+            ):
+                self.fills.remove(name)
+        self._widen(phase, {})
+        blocks = self._blocks(tensors_of(phase))
+        return self.plan(instruction_rows(phase.instrs, blocks))
+
+    @staticmethod
+    def _touched(phase: Compute, until: Any) -> set[str]:
+        """Tensors that instructions before `until` use."""
+        names: set[str] = set()
+        for instr in phase.instrs:
+            if instr is until:
+                break
+            names |= {ref.tensor for ref in (instr.d, instr.a, instr.b) if ref is not None}
+        return names
+
+    def _widen(self, phase: Phase, least: dict[str, Layout]) -> None:
+        """Layouts of destinations must be as wide as those of all their operands."""
+        wide: dict[str, Layout] = {}
+        changed = True
+        while changed:
+            changed = False
+            for instr in instrs_of(phase):
+                names = [ref.tensor for ref in (instr.d, instr.a, instr.b) if ref is not None]
+                layouts = [wide.get(name) or self.layout(name) for name in names]
+                need = (max(r for r, _ in layouts), max(c for _, c in layouts))
+                if least:
+                    need = (1, need[1])
+                if need != layouts[0]:
+                    wide[names[0]] = need
+                    changed = True
+        for name in [name for name in wide if name in self.writes]:
+            self.writes[name] = wide.pop(name)
+        if wide:
+            raise Widen(wide)
+
+    def _chain_accumulate(self, phase: ChainAccumulate) -> Plan:
+        acc = phase.acc
+        self.written(acc, (1, self.plans.usual(acc)[1]))
+        self.fills.append(acc)
+        for name in tensors_of(phase):
+            self.layout(name)
+        self._widen(phase, {acc: self.writes[acc]})
+        blocks = self._blocks(tensors_of(phase))
+        body = [row for instr in phase.instrs for row in unit_rows(One(instr), blocks, 1)]
+        return self.plan(group(unit_rows(One(phase.start), blocks, 1)) + group(body, self.rows))
+
+    def _product_row(
+        self,
+        numbers: tuple[int, int, int],
+        axes: list[tuple[list[int], list[int]]],
+        k_tile: int,
+        fuses: bool,
+        lengths: tuple[int, int],
+    ) -> list[int]:
+        flat: list[int] = []
+        for shape, strides in axes:
+            flat += [*shape, *(4 * stride for stride in strides)]
+        return put(
+            rows_of.PRODUCT,
+            (rows_of.OPERAND, (*numbers, numbers[0])),
+            (rows_of.PRODUCT_AXES, flat),
+            (rows_of.K_TILE, (k_tile, fuses, 0, lengths[0], 0, lengths[1])),
+        )
+
+    def _words(self, name: str) -> int:
+        rows, cols = self.layout(name)
+        return rows * cols * self.tensors[name].size
+
+    def _narrow(self, *names: str) -> bool:
+        """Whether products of these operands may turn out exact."""
+        return self.plans.dtype != "fp32" and all(self.tensors[name].dtype != "fp32" for name in names)
+
+    def _gemm(self, phase: Gemm, weights: tuple[int, ...], sums: bool) -> Plan:
+        m, kc = self.tensors[phase.x].dims
+        nc = self.tensors[phase.y].dims[1]
+        rows, cols = self.full
+        fmt = self.fmt(phase.y)
+        xr, xc = self.strides(phase.x)
+        if phase.accumulate and self.layout(phase.y) != self.full:
+            if phase.y not in self.writes:
+                raise Widen({phase.y: self.full})
+            self.writes[phase.y] = self.full
+        direct = not (sums or phase.accumulate or fmt or phase.x == phase.y)
+        total = self.number(phase.y) if direct else SUM
+        row = self._product_row(
+            (total, self.number(phase.x), STREAM),
+            [
+                ([1, 1, rows, m, cols, kc], [0, 0, xr, kc, xc, 1]),
+                ([1, 1, 1, cols * kc, 1, cols * nc], [0, 0, 0, weights[0], 0, weights[1]]),
+                ([1, 1, rows, m, cols, nc], [0, 0, cols * m * nc, nc, m * nc, 1]),
+            ],
+            kc,
+            self._narrow(phase.x),
+            (self._words(phase.x), cols * kc * cols * nc),
+        )
+        if not phase.accumulate:
+            self.written(phase.y, self.full)
+        after: Rows = []
+        if not direct:
+            y = self.number(phase.y)
+            numbers = (y, SUM, y) if phase.accumulate else (y, SUM, SUM)
+            copy = copy_row("add" if phase.accumulate else "mov", fmt, numbers, [(rows * cols * m * nc, (1, 1, 1))])
+            after = group([copy])
+        plan = self.plan(after, product=_table(group([row])), sums=() if direct else (rows, cols, m, nc))
+        return plan
+
+    def _weight_gradient(self, phase: WGrad) -> Plan:
+        m, kc = self.tensors[phase.x].dims
+        nc = self.tensors[phase.dy].dims[1]
+        rows, cols = self.full
+        (xr, xc), (yr, yc) = self.strides(phase.x), self.strides(phase.dy)
+        row = self._product_row(
+            (OUT, self.number(phase.x), self.number(phase.dy)),
+            [
+                ([1, 1, cols, kc, rows, m], [0, 0, xc, 1, xr, kc]),
+                ([1, 1, rows, m, cols, nc], [0, 0, yr, nc, yc, 1]),
+                ([1, 1, 1, cols * kc, 1, cols * nc], [0, 0, 0, cols * nc, 0, 1]),
+            ],
+            m,
+            self._narrow(phase.x, phase.dy),
+            (self._words(phase.x), self._words(phase.dy)),
+        )
+        return self.plan([], product=_table(group([row])), out=(cols * kc, cols * nc))
+
+    def _gemv(self, phase: Gemv) -> Plan:
+        b, kc = self.tensors[phase.x].dims
+        n = self.tensors[phase.w].dims[1]
+        rows, cols = self.full
+        (xr, xc), (wr, wc) = self.strides(phase.x), self.strides(phase.w)
+        row = self._product_row(
+            (SUM, self.number(phase.x), self.number(phase.w)),
+            [
+                ([rows, 1, 1, b, cols, kc], [xr, 0, 0, kc, xc, 1]),
+                ([rows, 1, cols, kc, 1, n], [wr, 0, wc, n, 0, 1]),
+                ([rows, 1, 1, b, 1, n], [b * n, 0, 0, n, 0, 1]),
+            ],
+            kc,
+            self._narrow(phase.x, phase.w),
+            (self._words(phase.x), self._words(phase.w)),
+        )
+        self.written(phase.y, (1, cols))
+        y = self.number(phase.y)
+        copy = copy_row("mov", self.fmt(phase.y), (y, SUM, SUM), [(rows * b * n, (1, 1, 1))])
+        return self.plan(group([copy]), product=_table(group([row])), sums=(rows, b, n))
+
+    def _chain(self, target: int, source: str, axis: int, op: str, layout: Layout) -> Rows:
+        """Blocks of the first row or column, then the others one by one."""
+        size = self.tensors[source].size
+        step = self.strides(source)[axis]
+        across = self.strides(source)[1 - axis]
+        extent = layout[1 - axis]
+        loops = [(extent, (size if extent > 1 else 0, across, size)), (size, (1, 1, 1))]
+        first = copy_row("mov", 0, (target, self.number(source), target), loops)
+        # The sum so far comes first: of equal zeros, a maximum keeps the earlier one.
+        loops = [(e, (s[0], s[0], s[1])) for e, s in loops]
+        number = self.number(source)
+        following = copy_row(op, 0, (target, target, number), loops, offsets=(0, 0, step), steps=(0, 0, step))
+        count = self.full[axis] - 1
+        return group([first]) + (group([following], count) if count else [])
+
+    def _all_reduce(self, phase: AllReduce) -> Plan:
+        axis = 1 if phase.axis == "row" else 0
+        rows, cols = self.layout(phase.x)
+        layout = (rows, 1) if axis == 1 else (1, cols)
+        if phase.x == phase.y:
+            # In place the chain would overwrite blocks it still needs.
+            return self._reduced_in_place(phase, axis, layout)
+        self.written(phase.y, layout)
+        return self.plan(self._chain(self.number(phase.y), phase.x, axis, phase.op, layout))
+
+    def _reduced_in_place(self, phase: AllReduce, axis: int, layout: Layout) -> Plan:
+        size = self.tensors[phase.x].size
+        rows = self._chain(SUM, phase.x, axis, phase.op, layout)
+        (xr, xc), extents = self.strides(phase.x), self.layout(phase.x)
+        sr, sc = self.strides(phase.x, layout)
+        x = self.number(phase.x)
+        loops = [(extents[0], (xr, sr, 0)), (extents[1], (xc, sc, 0)), (size, (1, 1, 0))]
+        rows += group([copy_row("mov", 0, (x, SUM, SUM), loops)])
+        return self.plan(rows, sums=(*layout, size))
+
+    def _stream_in(self, phase: StreamIn) -> Plan:
+        name = phase.tensor
+        self.written(name, self.plans.usual(name))
+        number = self.number(name)
+        return self.plan(
+            group([copy_row("mov", self.fmt(name), (number, STREAM, STREAM), [(self._words(name), (1, 1, 1))])])
+        )
+
+    def _stream_out(self, phase: StreamOut) -> Plan:
+        name = phase.tensor
+        tensor, (rows, cols) = self.tensors[name], self.full
+        xr, xc = self.strides(name)
+        if phase.mode == "reduce_col":
+            size = tensor.size
+            loops = [(cols, (size, xc, 0)), (size, (1, 1, 0))]
+            number = self.number(name)
+            table = group([copy_row("mov", 0, (OUT, number, number), loops)])
+            sums = [(e, (s[0], s[0], s[1])) for e, s in loops]
+            row = copy_row("add", 0, (OUT, OUT, number), sums, offsets=(0, 0, xr), steps=(0, 0, xr))
+            return self.plan(table + (group([row], rows - 1) if rows > 1 else []), out=(1, cols, *tensor.dims))
+        offset = 0
+        if phase.mode == "last_col":
+            offset, cols = xc * (cols - 1), 1
+        elif phase.mode == "last_row":
+            offset, rows = xr * (rows - 1), 1
+        size = tensor.size
+        loops = [(rows, (cols * size, xr, 0)), (cols, (size, xc, 0)), (size, (1, 1, 0))]
+        row = copy_row("mov", 0, (OUT, self.number(name), OUT), loops, offsets=(0, offset, 0))
+        return self.plan(group([row]), out=(rows, cols, *tensor.dims))
+
+    def _shift(self, phase: Shift) -> Plan:
+        rows, cols = self.full
+        size = self.tensors[phase.x].size
+        if self.layout(phase.y) != self.full:
+            if phase.y not in self.writes:
+                raise Widen({phase.y: self.full})
+            self.writes[phase.y] = self.full
+        (xr, xc), (yr, yc) = self.strides(phase.x), self.strides(phase.y)
+        down, right = {"E": (0, 1), "W": (0, -1), "S": (1, 0), "N": (-1, 0)}[phase.direction]
+        count = (rows - abs(down), cols - abs(right))
+        if not all(count):
+            return self.plan([])
+        d = max(down, 0) * yr + max(right, 0) * yc
+        a = max(-down, 0) * xr + max(-right, 0) * xc
+        y, x = self.number(phase.y), self.number(phase.x)
+        loops = [(count[0], (yr, xr, 0)), (count[1], (yc, xc, 0)), (size, (1, 1, 0))]
+        return self.plan(group([copy_row("mov", self.fmt(phase.y), (y, x, x), loops, offsets=(d, a, 0))]))
+
+
+def _table(rows: Rows) -> I64 | None:
+    return np.array(rows, np.int64) if rows else None
