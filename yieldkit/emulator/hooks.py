@@ -25,7 +25,10 @@ class SramHook:
 
 @dataclass(frozen=True)
 class RouteHook:
-    """XOR `mask` onto the route word of (colour, position) before the core's first task of phase number `phase`."""
+    """XOR `mask` onto the route word of (colour, position) before the core's first task of phase number `phase`.
+
+    Only at phase 0 does the final state not depend on timing: later the router may be ahead of its core.
+    """
 
     r: int
     c: int

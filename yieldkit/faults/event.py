@@ -34,7 +34,8 @@ class FaultEvent:
         step, launch: when, by step number and launch name.
         mask: bits to XOR, of 32 (0 for a drop).
         drow, dcol: other end of the link.
-        phase: for sram and route: before the core's first task of this phase (number within the launch).
+        phase: for sram: before the core's first task of this phase (number within the launch); a route word is struck
+            at the launch's start, since what a router has passed on by then depends on timing.
         address: SRAM word.
         colour, position: of a route word; colour of the word on a link.
         task, element: tasks the core has run since the launch began, and element of that task.
@@ -76,9 +77,14 @@ class FaultEvent:
             "element": (0, 1 << 40),
             "nth": (0, 1 << 40),
         }
+        for name in (*limits, "row", "col", "drow", "dcol"):
+            if not isinstance(getattr(self, name), int):
+                raise BadInput(f"fault {name} must be a whole number", value=getattr(self, name))
         for name, (low, high) in limits.items():
             if not low <= getattr(self, name) <= high:
                 raise BadInput(f"fault {name} must be {low} to {high}", value=getattr(self, name))
+        if self.place == "route" and self.phase:
+            raise BadInput("a route word is struck at the launch's start", value=self.phase, cure="use phase 0")
         if self.place.startswith("link") and (self.drow, self.dcol) == (0, 0):
             raise BadInput("a link fault needs its other end", cure="give drow and dcol")
 

@@ -122,7 +122,7 @@ class FaultSampler:
         if place < bits[1]:
             number, bit = divmod(place, _ROUTE_BITS)
             colour, position = (int(v) for v in routes[number])
-            return FaultEvent("route", **common, phase=phase, colour=colour, position=position, mask=1 << bit)
+            return FaultEvent("route", **common, colour=colour, position=position, mask=1 << bit)
         place -= int(bits[1])
         extents = task_extents(image.tables, image.n_tasks)
         task = int(rng.integers(len(extents)))
