@@ -15,8 +15,9 @@ An unrepairable wafer or a stalled run is a *result*, not an error.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 __all__ = ["AnswerIsNo", "BadFile", "BadInput", "BadSpec", "Interrupted", "YieldkitError"]
 
@@ -25,6 +26,10 @@ class YieldkitError(Exception):
     """Root of the tree; `exit_code` is what the command line returns for it."""
 
     exit_code = 1
+
+    def __reduce__(self) -> tuple[Callable[..., YieldkitError], tuple[Any, ...]]:
+        # Not by calling the class again: the subclasses take other arguments than the message.
+        return _rebuilt, (type(self), self.args, self.__dict__)
 
 
 class BadInput(YieldkitError):
@@ -89,6 +94,13 @@ class Interrupted(YieldkitError):
     """Stopped on request with everything done so far kept; says how to resume."""
 
     exit_code = 130
+
+
+def _rebuilt(cls: type[YieldkitError], args: tuple[Any, ...], state: Mapping[str, Any]) -> YieldkitError:
+    error = cls.__new__(cls)
+    error.args = args
+    error.__dict__.update(state)
+    return error
 
 
 def _short(value: object, limit: int = 80) -> str:

@@ -112,14 +112,10 @@ def _defects(section: WaferSection, wafer: WaferSpec, seed: int) -> tuple[Defect
         return None, seed
     own = law.seed if law.seed is not None else seed
     if law.klarf is not None:
-        from yieldkit.wafermap import read_wafer_maps
+        from yieldkit.wafermap import read_wafer_map
 
-        maps = read_wafer_maps(law.klarf)
-        chosen = [m for m in maps if law.wafer_id is None or m.wafer_id == law.wafer_id]
-        if len(chosen) != 1:
-            names = ", ".join(m.wafer_id for m in maps)
-            raise BadInput(f"{law.klarf} holds wafers {names}", value=law.wafer_id, cure="choose one by wafer_id")
-        return Defects.from_wafer_map(chosen[0], wafer, place=_PLACES[law.place]), own
+        chosen = read_wafer_map(law.klarf, wafer_id=law.wafer_id)
+        return Defects.from_wafer_map(chosen, wafer, place=_PLACES[law.place]), own
     density = law.d0_per_cm2 if law.d0_per_cm2 is not None else wafer.process.d0_per_cm2
     if law.law == "negative_binomial":
         if law.alpha is None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
@@ -24,6 +24,9 @@ from yieldkit.workloads.corpus import load_corpus
 from yieldkit.workloads.decode import gpt_decode
 from yieldkit.workloads.gpt import GptShape, gpt_training
 from yieldkit.workloads.program import Program
+
+if TYPE_CHECKING:
+    from yieldkit.wafer import WaferSpec
 
 __all__ = ["EmulatorBench", "check_spec", "open_bench"]
 
@@ -67,12 +70,45 @@ def check_spec(tables: Mapping[str, Any]) -> list[tuple[str, str]]:
     if isinstance(options, Mapping):
         problems += [(f"faults.options.{name}", "this bench has no options") for name in options]
     wafer = tables.get("wafer")
-    preset = wafer.get("preset") if isinstance(wafer, Mapping) else None
-    if isinstance(preset, str):
-        from yieldkit.wafer import preset_names
+    if isinstance(wafer, Mapping):
+        problems += _check_wafer(wafer, program if isinstance(program, Mapping) and not problems else None)
+    return problems
 
-        if preset not in preset_names():
-            problems.append(("wafer.preset", f"must be one of {', '.join(preset_names())}, got {preset!r}"))
+
+def _check_wafer(section: Mapping[str, Any], program: Mapping[str, Any] | None) -> list[tuple[str, str]]:
+    """Read the files that the wafer section names, and see whether the program fits the wafer's fabric and cores."""
+    from yieldkit.wafer import WaferSpec
+
+    problems: list[tuple[str, str]] = []
+    law = section.get("defects")
+    klarf = law.get("klarf") if isinstance(law, Mapping) else None
+    wafer_id = law.get("wafer_id") if isinstance(law, Mapping) else None
+    if isinstance(klarf, str) and klarf and (wafer_id is None or isinstance(wafer_id, str)):
+        from yieldkit.wafermap import read_wafer_map
+
+        try:
+            read_wafer_map(klarf, wafer_id=wafer_id)
+        except BadInput as error:
+            problems.append(("wafer.defects.klarf", str(error)))
+    spec, preset = section.get("spec"), section.get("preset")
+    name, source = ("spec", spec) if spec is not None else ("preset", preset)
+    if not isinstance(source, str) or not source or (spec is not None and preset is not None):
+        return problems
+    try:
+        wafer = WaferSpec.from_toml(source) if name == "spec" else WaferSpec.preset(source)
+        check_protection(wafer)
+    except BadInput as error:
+        return [*problems, (f"wafer.{name}", str(error))]
+    if program is not None:
+        kind = str(program.get("kind"))
+        try:
+            made = _program(kind, program_parameters(kind, {k: v for k, v in program.items() if k != "kind"}))
+            height, width = wafer.logical_shape
+            if made.rows > height or made.cols > width:
+                raise BadInput(f"{made.rows} x {made.cols} cores do not fit the fabric of {height} x {width}")
+            lower(made, sram_words=wafer.machine.sram_words)
+        except BadInput as error:
+            problems.append(("program", str(error)))
     return problems
 
 
@@ -103,6 +139,8 @@ def _check_program(kind: str, given: Mapping[str, Any]) -> list[tuple[str, str]]
 
 def _program(kind: str, p: Mapping[str, Any]) -> Program:
     shape = GptShape(**{name: int(p[name]) for name in asdict(GptShape())})
+    if shape.vocabulary < 256:
+        raise BadInput("the corpus is bytes: vocabulary must be 256 or more", value=shape.vocabulary)
     if kind == "gpt_training":
         return gpt_training(
             shape, rows=int(p["rows"]), cols=int(p["cols"]), dtype=str(p["dtype"]), seed=int(p["seed"]),
@@ -179,7 +217,7 @@ def open_bench(spec: CampaignSpec) -> EmulatorBench:
     """
     chain = build_chain(spec.wafer, seed=spec.campaign.seed)
     fabric = chain.booted()
-    check_protection(chain)
+    check_protection(chain.wafer)
     kind = spec.program.kind
     p = program_parameters(kind, spec.program.parameters)
     program = _program(kind, p)
@@ -206,13 +244,13 @@ def open_bench(spec: CampaignSpec) -> EmulatorBench:
     return EmulatorBench(spec, chain, golden, sampler, depth, digest)
 
 
-def check_protection(chain: WaferChain) -> None:
+def check_protection(wafer: WaferSpec) -> None:
     """Refuse a wafer whose protection the emulator does not act out.
 
     Raises:
         BadInput: names the protection.
     """
-    protection = chain.wafer.machine.protection
+    protection = wafer.machine.protection
     for name in ("sram", "links"):
         value = getattr(protection, name)
         if value != "none":

@@ -104,6 +104,9 @@ def _go_on(job: Job, placement: Placement, golden: Golden, plan: FaultPlan, star
     telemetry.grad_norm = list(clean.grad_norm[:start])
     telemetry.update_norm = list(clean.update_norm[:start])
     telemetry.digests = list(golden.result.step_digests[:start])
+    wrong = clean.nonfinite_step
+    if wrong is not None and wrong < start:
+        telemetry.nonfinite = (wrong, clean.nonfinite_channel)
     last = None
     for step in range(start, golden.steps):
         last = job.run_step(plan)
@@ -116,6 +119,8 @@ def _go_on(job: Job, placement: Placement, golden: Golden, plan: FaultPlan, star
             telemetry.grad_norm += clean.grad_norm[done:]
             telemetry.update_norm += clean.update_norm[done:]
             telemetry.digests += golden.result.step_digests[done:]
+            if telemetry.nonfinite is None and wrong is not None:
+                telemetry.nonfinite = (wrong, clean.nonfinite_channel)
             job.memoryx = golden.checkpoints[-1]
             break
     symptoms = symptoms_of(job, placement, golden.steps, telemetry)

@@ -38,25 +38,26 @@ def label_of(golden: Golden, trial: RunResult, event: FaultEvent, core: Site | N
     if symptoms.status != COMPLETED:
         return "STALL_DROP" if event.place.startswith("link") else "STALL_CTRL"
     if trial.step_digests == golden.result.step_digests and trial.state_hash == golden.result.state_hash:
-        return _masked(event, core, lowered)
+        return _masked(event, core, lowered, again=event.step + 1 < golden.steps)
     if symptoms.nonfinite_step is not None or symptoms.logit_nonfinite > golden.result.symptoms.logit_nonfinite:
         last = symptoms.loss[-1] if symptoms.loss else float("nan")
         return "NAN_SHORT" if last - last == 0 else "NAN_HW"
     if symptoms.tokens != golden.result.symptoms.tokens:
         return "SDC_BITS"
     if symptoms.loss:
-        from yieldkit.diagnosis import Baseline, Thresholds
+        from yieldkit.diagnosis import Thresholds
         from yieldkit.diagnosis.trend import read_trend
 
         # The band is laid around the golden run itself: the referee knows what the loss would have been.
         own = replace(golden.baseline, loss=golden.result.symptoms.loss)
-        trend = read_trend(symptoms, Baseline(**own.__dict__), Thresholds())
+        trend = read_trend(symptoms, own, Thresholds())
         if trend is not None:
             return trend.code
     return "BENIGN"
 
 
-def _masked(event: FaultEvent, core: Site | None, lowered: Lowered) -> str:
+def _masked(event: FaultEvent, core: Site | None, lowered: Lowered, *, again: bool) -> str:
+    """Which masking it was; `again`: another step follows the one that was struck."""
     if core is None or event.place != "sram":
         return "MASKED_UNREAD" if core is None else "MASKED_LOGICAL"
     low = next(launch for launch in lowered.launches if launch.name == event.launch)
@@ -70,13 +71,15 @@ def _masked(event: FaultEvent, core: Site | None, lowered: Lowered) -> str:
     if lowered.tensors[meaning.name].dtype != "fp32" and event.mask & 0xFFFF == 0:
         return "MASKED_UNREAD"
     return {"read": "MASKED_LOGICAL", "written": "MASKED_OVERWRITTEN", "never": "MASKED_UNREAD"}[
-        _next_use(lowered, low, event.phase, meaning.name)
+        _next_use(lowered, low, event.phase, meaning.name, again=again)
     ]
 
 
-def _next_use(lowered: Lowered, low: LoweredLaunch, phase: int, name: str) -> str:
+def _next_use(lowered: Lowered, low: LoweredLaunch, phase: int, name: str, *, again: bool) -> str:
     """Whether a tensor is next read, overwritten, or not used again, from a phase of a launch on."""
     launches = lowered.launches[low.index :]
+    if again and lowered.tensors[name].keep:
+        launches += lowered.launches[: low.index + 1]
     for number, launch in enumerate(launches):
         for index, later in enumerate(launch.launch.phases):
             if (number == 0 and index < phase) or name not in tensors_of(later):

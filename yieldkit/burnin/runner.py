@@ -16,7 +16,7 @@ from yieldkit.burnin.stopping import StopRequest
 from yieldkit.burnin.store import Store
 from yieldkit.burnin.tally import Tally
 from yieldkit.burnin.worker import ChunkResult, run_chunk
-from yieldkit.errors import BadInput, Interrupted, YieldkitError
+from yieldkit.errors import AnswerIsNo, BadInput, Interrupted, YieldkitError
 
 __all__ = ["Progress", "TrialFailure", "resume_command", "run_chunks"]
 
@@ -86,6 +86,7 @@ def run_chunks(
     Raises:
         Interrupted: `stop` was requested and something is left to do; all that ran is committed.
         BadInput: the bench refuses the spec.
+        AnswerIsNo: the bench cannot be built from a sound spec: the wafer cannot be repaired.
         YieldkitError: one chunk has killed a worker twice while it ran alone.
         TrialFailure: a trial raised; chunks committed before are kept.
     """
@@ -253,7 +254,7 @@ def resume_command(folder: Path, *, jobs: int, benches: Mapping[str, str]) -> st
 def _trouble(result: ChunkResult, folder: Path, benches: Mapping[str, str]) -> Exception | None:
     replay = _replay_command(folder, benches, result.start)
     if result.refusal:
-        return BadInput(result.refusal)
+        return AnswerIsNo(result.refusal) if result.answer_is_no else BadInput(result.refusal)
     if result.failure:
         return TrialFailure(f"{result.failure}\nrepeat it with: {replay}")
     if result.killed:

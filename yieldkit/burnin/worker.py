@@ -13,7 +13,7 @@ from typing import Any
 
 from yieldkit.burnin.spec import CampaignSpec
 from yieldkit.burnin.trial import Bench, TrialRow, open_bench
-from yieldkit.errors import YieldkitError
+from yieldkit.errors import AnswerIsNo, YieldkitError
 
 __all__ = ["ChunkResult", "prepare_process", "run_chunk", "same_bench"]
 
@@ -23,7 +23,10 @@ _cached: dict[tuple[str, str], Bench] = {}
 
 @dataclass(frozen=True)
 class ChunkResult:
-    """Trials start..stop-1, or what came instead: a refusal (one line), a failure (a traceback), a death."""
+    """Trials start..stop-1, or what came instead: a refusal (one line), a failure (a traceback), a death.
+
+    A refusal is either bad input or, with `answer_is_no`, a sound question whose answer is no.
+    """
 
     start: int
     stop: int
@@ -31,6 +34,7 @@ class ChunkResult:
     task_fingerprint: str = ""
     clean_observations: tuple[Mapping[str, Any], ...] = ()
     refusal: str = ""
+    answer_is_no: bool = False
     failure: str = ""
     killed: bool = False
 
@@ -60,7 +64,7 @@ def run_chunk(spec_text: str, benches: Mapping[str, str], start: int, stop: int)
             rows.append(record.to_row())
     except YieldkitError as error:
         where = f"trial {k}: " if k >= 0 else ""
-        return ChunkResult(start, stop, refusal=f"{where}{error}")
+        return ChunkResult(start, stop, refusal=f"{where}{error}", answer_is_no=isinstance(error, AnswerIsNo))
     except Exception:
         where = f"trial {k}" if k >= 0 else "building the bench"
         return ChunkResult(start, stop, failure=f"{where}:\n{traceback.format_exc()}")

@@ -92,7 +92,8 @@ def run(arguments: Sequence[str]) -> int:
         error.show()
         return 2
     except YieldkitError as error:
-        click.echo(f"yieldkit: {error}", err=True)
+        line = "; ".join(part.strip() for part in str(error).splitlines() if part.strip())
+        click.echo(f"yieldkit: {line}", err=True)
         return error.exit_code
     except KeyboardInterrupt:
         click.echo("yieldkit: interrupted", err=True)

@@ -15,7 +15,7 @@ __all__ = ["command"]
 
 
 @click.command()
-@click.option("--out", type=click.Path(path_type=Path), default=Path("reports/demo"), show_default=True)
+@click.option("--out", type=click.Path(path_type=Path), default=Path("reports/demo"), show_default=True, help="Folder.")
 @click.option("--preset", default="mini", show_default=True, help="Wafer preset.")
 @click.option("--seed", type=click.IntRange(min=0), default=5, show_default=True, help="Of the wafer and the campaign.")
 @click.option("--d0", type=click.FloatRange(min=0), help="Defects per cm²; the wafer's own density when left out.")
@@ -56,6 +56,7 @@ def command(
     from yieldkit.repair import repair_yield
     from yieldkit.report import YieldResult, report_of, write_report
     from yieldkit.wafer import WaferSpec
+    from yieldkit.wafermap import read_wafer_map
     from yieldkit.workloads.gpt import GptShape
 
     def say(text: str) -> None:
@@ -67,10 +68,10 @@ def command(
     if defects is None:
         section["defects"] = {"law": "negative_binomial", "d0_per_cm2": density, "alpha": alpha, "seed": seed}
     else:
-        section["defects"] = {"klarf": str(defects.absolute())}
-        section["defects"] |= {"place": "scaled" if place == "scale" else "as_is"}
-        if wafer_id is not None:
-            section["defects"]["wafer_id"] = wafer_id
+        chosen = read_wafer_map(defects, wafer_id=wafer_id).wafer_id
+        section["id"] = chosen or section["id"]
+        section["defects"] = {"klarf": str(defects.absolute()), "wafer_id": chosen}
+        section["defects"]["place"] = "scaled" if place == "scale" else "as_is"
     tables = {
         "campaign": {"name": "demo", "seed": seed, "trials": trials, "round": trials, "chunk": 5},
         "wafer": section,
@@ -108,7 +109,7 @@ def command(
         path = write_report(report_of(title=title, chain=chain, yields=yields, command=command_line), report)
         emit({"report": str(path), "status": chain.plan.status}, str(path), as_json=as_json)
         raise AnswerIsNo(f"the wafer cannot be repaired: {chain.plan.summary()}")
-    check_protection(chain)
+    check_protection(chain.wafer)
 
     say(f"training {steps} steps of a GPT on a 16 x 16 rectangle of the fabric")
     shape = GptShape(layers=2, width=128, heads=16, context=32, sequences=16)

@@ -48,8 +48,8 @@ def _read(path: Path, build: Callable[[dict[str, Any]], Any]) -> Any:
         raise BadFile(path, "is not UTF-8 text", where=f"byte {error.start}") from error
     except RecursionError as error:
         raise BadFile(path, "is nested too deeply") from error
-    if not isinstance(data, dict):
-        raise BadFile(path, "must hold a JSON object", value=type(data).__name__)
+    if not isinstance(data, dict) or not data:
+        raise BadFile(path, "must hold a JSON object with its fields", value=type(data).__name__)
     try:
         return build(data)
     except BadFile:

@@ -13,7 +13,13 @@ __all__ = ["command"]
 
 @click.command()
 @click.argument("source", metavar="DATA.json|RUN_DIR", type=click.Path(path_type=Path))
-@click.option("--out", type=click.Path(path_type=Path), default=Path("report.html"), show_default=True)
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path),
+    default=Path("report.html"),
+    show_default=True,
+    help="Write the page to this file.",
+)
 @json_option
 def command(source: Path, out: Path, *, as_json: bool) -> None:
     """Lay out report data, or a campaign's run, as one self-contained HTML file."""

@@ -177,7 +177,7 @@ def _read(source: str, data: bytes, *, complete: bool) -> Taxonomy:
         raw = tomllib.loads(data.decode())
     except UnicodeDecodeError as error:
         raise BadFile(source, "is not UTF-8 text", where=f"byte {error.start}") from error
-    except tomllib.TOMLDecodeError as error:
+    except (tomllib.TOMLDecodeError, RecursionError) as error:
         raise BadFile(source, f"is not TOML: {error}") from error
     problems: list[tuple[str, str]] = []
     if raw.get("schema") != SCHEMA:
