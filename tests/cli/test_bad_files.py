@@ -256,7 +256,7 @@ def test_errors_survive_the_way_between_processes():
         BadInput("n is wrong", value=0),
         AnswerIsNo("no"),
     ):
-        copy = pickle.loads(pickle.dumps(error))
+        copy = pickle.loads(pickle.dumps(error))  # noqa: S301
         assert (type(copy), str(copy), copy.__dict__) == (type(error), str(error), error.__dict__)
 
 
