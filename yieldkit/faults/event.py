@@ -64,21 +64,27 @@ class FaultEvent:
     def __post_init__(self) -> None:
         if self.place not in PLACES:
             raise BadInput("fault place must be one of " + ", ".join(PLACES), value=self.place)
+        if not isinstance(self.launch, str):
+            raise BadInput("fault launch must be the name of a launch", value=self.launch)
         limits = {
+            "row": (0, 1 << 20),
+            "col": (0, 1 << 20),
+            "drow": (-(1 << 20), 1 << 20),
+            "dcol": (-(1 << 20), 1 << 20),
             "mask": (0 if self.place == "link_drop" else 1, (1 << 32) - 1),
             "step": (0, 1 << 40),
             "address": (0, SRAM_WORDS - 1),
             "colour": (0, COLOURS - 1),
             "position": (0, POSITIONS - 1),
             "operand": (-1, 2),
-            "word": (0, 1 if self.operand < 0 else 3),
+            "word": (0, 1 if self.operand == -1 else 3),
             "phase": (0, 1 << 16),
             "task": (0, 1 << 16),
             "element": (0, 1 << 40),
             "nth": (0, 1 << 40),
         }
-        for name in (*limits, "row", "col", "drow", "dcol"):
-            if not isinstance(getattr(self, name), int):
+        for name in limits:
+            if isinstance(getattr(self, name), bool) or not isinstance(getattr(self, name), int):
                 raise BadInput(f"fault {name} must be a whole number", value=getattr(self, name))
         for name, (low, high) in limits.items():
             if not low <= getattr(self, name) <= high:
