@@ -199,6 +199,7 @@ def test_an_image_for_another_wafer_spec(refused, kit, tmp_path):
     ("report", '"schema_version": 1', '"schema_version": 2', "schema_version"),
     ("events", '"sram"', '"dram"', "place"),
     ("events", '"mask": 8', '"mask": "8"', "mask"),
+    ("events", '"row": 0', '"row": -1', "row"),
     ("events", '"step": 0', '"step": 1', "step"),
     ("events", '"launch": "', '"launch": "no.', "launch"),
     ("events", '"mask": 8', '"mask": 8, "phase": 500', "phases"),

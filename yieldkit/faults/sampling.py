@@ -56,6 +56,11 @@ class FaultSampler:
             raise BadInput("fault kind must be one of " + ", ".join(FAULT_KINDS), value=kind)
         step = int(rng.integers(self.steps))
         weights = np.array([len(low.launch.phases) for low in self.lowered.launches], np.float64)
+        if kind.startswith("link"):
+            # Only launches that send something have a word on a link to strike.
+            weights[[len(used) == 0 for used in self.streams]] = 0
+            if not weights.any():
+                raise BadInput("the program sends nothing over the links to draw from")
         low = self.lowered.launches[int(rng.choice(len(weights), p=weights / weights.sum()))]
         if kind.startswith("link"):
             return self._link(kind, step, low, rng)
@@ -132,16 +137,13 @@ class FaultSampler:
         return FaultEvent("register", **common, task=task, element=element, operand=operand, word=word, mask=1 << bit)
 
     def _link(self, kind: str, step: int, low: LoweredLaunch, rng: np.random.Generator) -> FaultEvent:
-        sent = self.traffic[low.index]
-        used = np.argwhere(sent > 0)
-        if self.sites is not None:
-            wanted = set(self.sites)
-            used = np.array(
-                [u for u in used if self.placement.physical(*divmod(int(u[0]), self.placement.cols)) in wanted]
-            ).reshape(-1, 3)
-        if len(used) == 0:
-            raise BadInput(f"launch {low.name!r} sends nothing over the links to draw from")
-        core, colour, port = (int(v) for v in used[int(rng.integers(len(used)))])
+        sent, used = self.traffic[low.index], self.streams[low.index]
+        number = int(rng.integers(len(used) + len(self.idle_links)))
+        if number >= len(used):
+            (row, col), (down, right) = self.idle_links[number - len(used)]
+            mask = 0 if kind == "link_drop" else 1 << int(rng.integers(32))
+            return FaultEvent(kind, row, col, step, low.name, mask=mask, drow=down, dcol=right)
+        core, colour, port = (int(v) for v in used[number])
         r, c = divmod(core, self.placement.cols)
         row, col = self.placement.physical(r, c)
         there = self.placement.physical(r + _STEPS[port][0], c + _STEPS[port][1])
@@ -156,6 +158,28 @@ class FaultSampler:
             colour=colour,
             nth=int(rng.integers(sent[core, colour, port])),
             mask=0 if kind == "link_drop" else 1 << int(rng.integers(32)),
+        )
+
+    @cached_property
+    def streams(self) -> tuple[npt.NDArray[np.int64], ...]:
+        """What is sent from the sites in every launch, int64[n, 3]: core of the rectangle, colour, port."""
+        wanted = None if self.sites is None else set(self.sites)
+        found = []
+        for sent in self.traffic:
+            used = np.argwhere(sent > 0)
+            if wanted is not None:
+                cores = [self.placement.physical(*divmod(int(core), self.placement.cols)) for core in used[:, 0]]
+                used = used[[site in wanted for site in cores]]
+            found.append(used.reshape(-1, 3))
+        return tuple(found)
+
+    @cached_property
+    def idle_links(self) -> tuple[tuple[Site, Site], ...]:
+        """Links to a neighbour that leave a site on which nothing runs: (site, (drow, dcol)); none without `sites`."""
+        sites = set(self.sites or ())
+        idle = [site for site in self.sites or () if self.placement.logical(*site) is None]
+        return tuple(
+            ((r, c), (down, right)) for r, c in idle for down, right in _STEPS if (r + down, c + right) in sites
         )
 
     @cached_property
