@@ -172,7 +172,7 @@ def unit_rows(unit: Unit, blocks: Blocks, here: int) -> Rows:
     refs = [d, a, b, unit.start or d]
     loops = _loops(instr, refs, blocks, here)
     kept, reduced = [loop for loop in loops if loop[1][0]], merge([loop for loop in loops if not loop[1][0]])
-    if shifted or len(reduced) > 4 or (reduces and unit.start is None and instr.op not in ("add", "max", "mac")):
+    if shifted or (reduces and fmt) or len(reduced) > 4:
         return _serial(instr, refs, loops, blocks, here, fmt)
     if not reduces:
         return _elementwise(instr, refs, merge(kept), blocks, here, fmt)
@@ -180,14 +180,11 @@ def unit_rows(unit: Unit, blocks: Blocks, here: int) -> Rows:
         product = _product(refs, merge([(e, s[:3]) for e, s in kept]), reduced, blocks, here)
         if product:
             return product
-    if fmt:
-        kept = [(e, (*s[:3], s[0])) for e, s in kept]
-    kind = rows_of.ROUNDED if fmt else rows_of.CHAIN
     rows: Rows = []
     for offset, inner in _expanded(merge(kept), 4):
         rows.append(
             put(
-                kind,
+                rows_of.CHAIN,
                 (rows_of.OP, (OPCODES[instr.op], fmt)),
                 *_operands(refs, offset, blocks, here),
                 (rows_of.SHAPE, _extents(inner)),
@@ -274,7 +271,7 @@ def span_key(op: int, fmt: int, loops: Sequence[Loop], *, unary: bool) -> int | 
 
 
 def _serial(instr: Instr, refs: list[Ref | None], loops: list[Loop], blocks: Blocks, here: int, fmt: int) -> Rows:
-    """Element by element in the order of the loops, for operands that overlap with the destination."""
+    """Element by element in the order of the loops: operands that overlap with the destination, rounded sums."""
     if instr.op == "max":
         refs = [refs[0], refs[2], refs[1], refs[3]]
         loops = [(e, (s[0], s[2], s[1], s[3])) for e, s in loops]

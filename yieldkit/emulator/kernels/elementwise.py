@@ -47,7 +47,7 @@ def maximum32(a, b):
     return larger if a == a and b == b else _NAN
 
 
-@njit(cache=True, error_model="numpy")
+@njit(error_model="numpy", inline="always")
 def _compute(op, d, a, b, count):
     """d[i] = op(d[i], a[i], b[i]) on contiguous buffers, not yet rounded to the format."""
     if op == ADD:
@@ -100,7 +100,7 @@ def _compute(op, d, a, b, count):
             d[i] = a[i]
 
 
-@njit(cache=True, error_model="numpy")
+@njit(error_model="numpy", inline="always")
 def _round(out, d, count, fmt):
     """Round to the format, from one buffer to another: in place, the compiler would branch on NaN."""
     if fmt == 1:

@@ -36,7 +36,7 @@ _K_BLOCK = 256
 _A_BLOCK = 65536
 
 
-@njit(cache=True, error_model="numpy", nogil=True)
+@njit(error_model="numpy", inline="always")
 def _scan(x):
     """Smallest non-zero magnitude - 1, largest magnitude, union of the significand bits of a flat array."""
     low = np.uint32(0xFFFFFFFF)
@@ -50,7 +50,7 @@ def _scan(x):
     return low, high, union
 
 
-@njit(cache=True, error_model="numpy", nogil=True)
+@njit(error_model="numpy", inline="always")
 def _significant(union):
     """Significant bits of the widest of the values whose significand fields are in `union`."""
     bits = 24
@@ -59,7 +59,7 @@ def _significant(union):
     return bits
 
 
-@njit(cache=True, error_model="numpy", nogil=True)
+@njit(error_model="numpy", inline="always")
 def _exact(a, b):
     """Whether every product of elements of two flat arrays is exact in fp32."""
     infinite = np.uint32(0x7F800000)
@@ -89,7 +89,9 @@ def _flat(x: np.ndarray) -> np.ndarray:
 
 def products_are_exact(a: np.ndarray, b: np.ndarray) -> bool:
     """Whether every product of an element of `a` and one of `b` (float32 arrays) is exact in fp32, by a quick scan."""
-    return bool(_exact(_flat(a), _flat(b)))
+    flat = [_flat(x) for x in (a, b)]
+    (a_at, a_size), (b_at, b_size) = ((x.__array_interface__["data"][0], x.size) for x in flat)
+    return bool(scan_is_exact(a_at, a_size, b_at, b_size))
 
 
 @njit(cache=True, error_model="numpy", nogil=True)

@@ -11,7 +11,7 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-LANES = 8
+LANES = 8  # a power of two
 MOV, ADD, SUB, MUL, MAX, MAC, EQ = 1, 2, 3, 4, 5, 6, 7
 SPAN_OPS = (MOV, ADD, SUB, MUL, MAX, EQ)
 """Operations that `span` knows; `chains` knows ADD, MAX and MAC."""
@@ -93,6 +93,8 @@ def _function(module, name, arguments):
     function = ir.Function(module, ir.FunctionType(ir.VoidType(), arguments), name)
     function.linkage = "internal"
     function.attributes.add("noinline")
+    # Vectors are written out already; more of them would only cost the compiler time.
+    function.attributes.add("optsize")
     return function, ir.IRBuilder(function.append_basic_block("entry"))
 
 
@@ -102,9 +104,9 @@ def _span_function(module, op, fmt, mode):
         return module.globals[name]
     function, builder = _function(module, name, [_POINTER] * 3 + [_INDEX] * 5)
     d, a, b, rows, count, d_row, a_row, b_row = function.args
-    full = builder.sdiv(count, ir.Constant(_INDEX, LANES))
+    full = builder.lshr(count, ir.Constant(_INDEX, LANES.bit_length() - 1))
     tail_from = builder.mul(full, ir.Constant(_INDEX, LANES))
-    tail = builder.sub(count, tail_from)
+    tail = builder.and_(count, ir.Constant(_INDEX, LANES - 1))
 
     def row(index):
         places = [

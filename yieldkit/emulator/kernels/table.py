@@ -8,16 +8,16 @@ an index into a list of addresses, an offset, and a stride for every loop, all i
 import numpy as np
 from numba import njit
 
-from yieldkit.emulator.kernels.elementwise import _apply, _reduce
+from yieldkit.emulator.kernels.elementwise import _apply
 from yieldkit.emulator.kernels.matmul import _product, scan_is_exact
 from yieldkit.emulator.kernels.register_block import load_at, store_at
 from yieldkit.emulator.kernels.scalar import canon
 from yieldkit.emulator.kernels.spans import LANES, MAC, chains, span
 
 WIDTH = 64
-GROUP, SPAN, CHUNKED, SERIAL, CHAIN, ROUNDED, PRODUCT, FILL = 1, 2, 3, 4, 5, 6, 7, 8
-"""Kinds of rows: SPAN and CHUNKED element by element, SERIAL one element after the other; CHAIN reductions in fp32,
-ROUNDED ones rounded at every step; PRODUCT; FILL with +0.
+GROUP, SPAN, CHUNKED, SERIAL, CHAIN, PRODUCT, FILL = 1, 2, 3, 4, 5, 6, 7
+"""Kinds of rows: SPAN and CHUNKED element by element, SERIAL each stored before the next is read; CHAIN reductions in
+fp32; PRODUCT; FILL with +0.
 """
 
 KIND, OP, FMT, MODE = 0, 1, 2, 3
@@ -34,48 +34,26 @@ PRODUCT_AXES, K_TILE, MAY_FUSE, SCANS = (
 READS_D, READS_B = 60, 61
 
 
-@njit(cache=True, error_model="numpy", nogil=True)
-def _elementwise(row, d, a, b):
-    if row[KIND] == SPAN:
-        s = row[STRIDES:]
-        for i in range(row[SHAPE]):
-            for j in range(row[SHAPE + 1]):
-                span(
-                    row[MODE],
-                    d + 4 * (i * s[0] + j * s[1]),
-                    a + 4 * (i * s[4] + j * s[5]),
-                    b + 4 * (i * s[8] + j * s[9]),
-                    row[SHAPE + 2],
-                    row[SHAPE + 3],
-                    s[2],
-                    s[6],
-                    s[10],
-                )
-        return
+@njit(error_model="numpy", inline="always")
+def _strided(row, d, a, b):
+    """Element-wise operation on any strides: all at once, or (SERIAL) each element on its own."""
+    shape = row[SHAPE : SHAPE + 4].copy()
     strides = row[STRIDES : STRIDES + 12].copy().reshape((3, 4))
-    if row[KIND] == CHUNKED:
-        shape = row[SHAPE : SHAPE + 4].copy()
-        _apply(row[OP], d, a, b, shape, strides, row[READS_D] != 0, row[READS_B] != 0, row[FMT])
-        return
-    for i in range(row[SHAPE]):
-        for j in range(row[SHAPE + 1]):
-            for k in range(row[SHAPE + 2]):
-                for m in range(row[SHAPE + 3]):
-                    at = strides[:, 0] * i + strides[:, 1] * j + strides[:, 2] * k + strides[:, 3] * m
-                    _apply(
-                        row[OP],
-                        d + 4 * at[0],
-                        a + 4 * at[1],
-                        b + 4 * at[2],
-                        np.ones(4, np.int64),
-                        np.zeros((3, 4), np.int64),
-                        row[READS_D] != 0,
-                        row[READS_B] != 0,
-                        row[FMT],
-                    )
+    times, steps = np.ones(4, np.int64), np.zeros((3, 4), np.int64)
+    if row[KIND] == SERIAL:
+        times, shape = shape, times
+        steps, strides = strides, steps
+    for i in range(times[0]):
+        for j in range(times[1]):
+            for k in range(times[2]):
+                for m in range(times[3]):
+                    d_at = d + 4 * (i * steps[0, 0] + j * steps[0, 1] + k * steps[0, 2] + m * steps[0, 3])
+                    a_at = a + 4 * (i * steps[1, 0] + j * steps[1, 1] + k * steps[1, 2] + m * steps[1, 3])
+                    b_at = b + 4 * (i * steps[2, 0] + j * steps[2, 1] + k * steps[2, 2] + m * steps[2, 3])
+                    _apply(row[OP], d_at, a_at, b_at, shape, strides, row[READS_D] != 0, row[READS_B] != 0, row[FMT])
 
 
-@njit(cache=True, error_model="numpy", nogil=True)
+@njit(error_model="numpy", inline="always")
 def _chain(row, d, a, b, start):
     """Sequences side by side, LANES at a time; a last, incomplete lot repeats its last sequence."""
     n0, n1, n2, n3 = row[SHAPE], row[SHAPE + 1], row[SHAPE + 2], row[SHAPE + 3]
@@ -147,24 +125,26 @@ def run_table(table, addresses, share, shares):
                 a = addresses[row[OPERAND + 1]] + 4 * (row[OFFSET + 1] + chunk * row[STEP + 1])
                 b = addresses[row[OPERAND + 2]] + 4 * (row[OFFSET + 2] + chunk * row[STEP + 2])
                 kind = row[KIND]
-                if kind <= SERIAL:
-                    _elementwise(row, d, a, b)
+                if kind == SPAN:
+                    s = row[STRIDES:]
+                    for i in range(row[SHAPE]):
+                        for j in range(row[SHAPE + 1]):
+                            span(
+                                row[MODE],
+                                d + 4 * (i * s[0] + j * s[1]),
+                                a + 4 * (i * s[4] + j * s[5]),
+                                b + 4 * (i * s[8] + j * s[9]),
+                                row[SHAPE + 2],
+                                row[SHAPE + 3],
+                                s[2],
+                                s[6],
+                                s[10],
+                            )
+                elif kind in (CHUNKED, SERIAL):
+                    _strided(row, d, a, b)
                 elif kind == CHAIN:
                     start = addresses[row[OPERAND + 3]] + 4 * (row[OFFSET + 3] + chunk * row[STEP + 3])
                     _chain(row, d, a, b, start)
-                elif kind == ROUNDED:
-                    kept, reduced = row[KEPT_STRIDES:], row[REDUCED_STRIDES:]
-                    _reduce(
-                        row[OP],
-                        d,
-                        a,
-                        b,
-                        row[SHAPE : SHAPE + 4],
-                        kept[:12].reshape((3, 4)),
-                        row[REDUCED : REDUCED + 4],
-                        reduced[:12].reshape((3, 4)),
-                        row[FMT],
-                    )
                 elif kind == FILL:
                     for i in range(row[SHAPE]):
                         store_at(d, i, np.float32(0.0))
