@@ -135,7 +135,7 @@ def test_the_sampler_draws_live_places_of_every_kind(program):
     # Tables hold nearly all the bits, so a bit of a route word is rare.
     assert {place for _, place in places} >= set(PLACES) - {"route"}
     assert program == "decode" or places["config", "route"] > 0
-    assert len(seen) > 12
+    assert len(seen) >= 12
 
 
 def test_the_sampler_keeps_to_given_sites_and_refuses_unknown_kinds():
