@@ -2,12 +2,15 @@
 
 import importlib.util
 import re
+import shlex
 from pathlib import Path
 
+import click
 import pytest
 
 import yieldkit as yk
 from yieldkit.burnin.spec import FAULT_KINDS
+from yieldkit.cli import app
 from yieldkit.emulator import isa
 from yieldkit.emulator.channels import CHANNELS, COLOUR_OF, routes_of
 from yieldkit.faults import PLACES
@@ -136,3 +139,33 @@ def test_api_page_is_up_to_date():
 def test_page_is_in_the_index(name):
     if name != "index.md":
         assert f"({name})" in (DOCS / "index.md").read_text()
+
+
+@pytest.mark.parametrize("name", ["repair.md", "wafer.md"])
+def test_python_blocks_run(name, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    blocks = re.findall(r"```python\n(.*?)```", (DOCS / name).read_text(), re.DOTALL)
+    assert blocks
+    for block in blocks:
+        exec(compile(block, name, "exec"), {})
+
+
+def _command_lines() -> list[tuple[str, str]]:
+    found = []
+    for page in sorted(DOCS.glob("*.md")):
+        for block in re.findall(r"^```\w*\n(.*?)^```", page.read_text(), re.DOTALL | re.MULTILINE):
+            found += [(page.name, line) for line in block.splitlines() if line.startswith("yieldkit ")]
+    return found
+
+
+@pytest.mark.parametrize(("page", "line"), _command_lines())
+def test_documented_commands_and_options_exist(page, line):
+    words = shlex.split(line, comments=True)[1:]
+    command: click.Command = app
+    context = click.Context(app, info_name="yieldkit")
+    while isinstance(command, click.Group):
+        name = words.pop(0)
+        found = command.get_command(context, name)
+        assert found is not None, f"{page}: no command {name}"
+        command = found
+    command.make_parser(click.Context(command)).parse_args(words)
