@@ -13,7 +13,7 @@ from yieldkit.emulator.running import RunResult
 from yieldkit.emulator.symptoms import COMPLETED, CRASH_DETECTED
 from yieldkit.faults import FaultEvent
 from yieldkit.quantities import Site
-from yieldkit.workloads.program import instrs_of, tensors_of, written_by
+from yieldkit.workloads.program import Program, StreamOut, instrs_of, tensors_of, written_by
 
 __all__ = ["label_of"]
 
@@ -71,18 +71,27 @@ def _masked(event: FaultEvent, core: Site | None, lowered: Lowered, *, again: bo
     if lowered.tensors[meaning.name].dtype != "fp32" and event.mask & 0xFFFF == 0:
         return "MASKED_UNREAD"
     return {"read": "MASKED_LOGICAL", "written": "MASKED_OVERWRITTEN", "never": "MASKED_UNREAD"}[
-        _next_use(lowered, low, event.phase, meaning.name, again=again)
+        _next_use(lowered, low, event.phase, meaning.name, core, again=again)
     ]
 
 
-def _next_use(lowered: Lowered, low: LoweredLaunch, phase: int, name: str, *, again: bool) -> str:
-    """Whether a tensor is next read, overwritten, or not used again, from a phase of a launch on."""
+def _puts_out(phase: StreamOut, core: Site, program: Program) -> bool:
+    """Whether a core's block is among those that go out: of equal copies only the last row's or column's do."""
+    if phase.mode == "last_col":
+        return core[1] == program.cols - 1
+    return phase.mode != "last_row" or core[0] == program.rows - 1
+
+
+def _next_use(lowered: Lowered, low: LoweredLaunch, phase: int, name: str, core: Site, *, again: bool) -> str:
+    """Whether a core next reads its block of a tensor, overwrites it, or never uses it, from a phase of a launch on."""
     launches = lowered.launches[low.index :]
     if again and lowered.tensors[name].keep:
         launches += lowered.launches[: low.index + 1]
     for number, launch in enumerate(launches):
         for index, later in enumerate(launch.launch.phases):
             if (number == 0 and index < phase) or name not in tensors_of(later):
+                continue
+            if isinstance(later, StreamOut) and not _puts_out(later, core, lowered.program):
                 continue
             read = name not in written_by(later) or getattr(later, "accumulate", False)
             for instr in instrs_of(later):
