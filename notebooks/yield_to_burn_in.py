@@ -89,7 +89,7 @@ assert not dead & {tuple(site) for site in plan.core_of.reshape(-1, 2).tolist()}
 # %%
 densities = (0.02, 0.05, 0.1, 0.2, 0.4)
 curves = {}
-for spares in (4, 0):
+for spares in (4, 2, 1):
     some = yk.RowShift.for_wafer(wafer, spares=spares)
     curves[spares] = [
         yk.repair_yield(wafer, yk.NegativeBinomial(d0_per_cm2=d0, alpha=2.0), some, n=100, rng=1) for d0 in densities
@@ -101,12 +101,14 @@ for spares, points in curves.items():
     below, above = (np.array([getattr(p, end) for p in points]) for end in ("low", "high"))
     bars = [np.maximum(value - below, 0), np.maximum(above - value, 0)]
     axes.errorbar(densities, value, yerr=bars, marker="o", capsize=3, label=f"{spares} spares")
-axes.set(xscale="log", xlabel="defects per cm²", ylabel="yield")
+axes.set(xscale="log", xlabel="defects per cm²", ylabel="yield", ylim=(-0.05, 1.05))
+axes.set_xticks(densities, [f"{d0:g}" for d0 in densities])
+axes.minorticks_off()
 axes.legend()
 plt.show()
 
 assert curves[4][1].n == 100
-assert curves[4][1].value > curves[0][1].value
+assert curves[4][1].value >= curves[2][1].value >= curves[1][1].value
 
 # %% [markdown]
 # ## Firmware, boot
