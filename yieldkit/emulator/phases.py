@@ -1,26 +1,20 @@
 """Phases on whole tensors: what each of them writes, in which layout, and the table of operations that does it.
 
-A plan depends on the phase and on the layouts of the arrays it meets. It is made once and kept as long as the lowered
-program.
+A plan depends on the phase and on the layouts of the arrays it meets; `plans` keeps them.
 """
 
 from __future__ import annotations
 
-import weakref
 from collections.abc import Mapping
-from dataclasses import dataclass
-from functools import cached_property
-from typing import Any, Final
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from yieldkit.emulator.formats import round_to
 from yieldkit.emulator.isa import FORMATS
 from yieldkit.emulator.kernels import table as rows_of
-from yieldkit.emulator.lowering import Lowered
-from yieldkit.emulator.vector import Blocks, Layout, Rows, copy_row, covers, group, instruction_rows, put, unit_rows
-from yieldkit.emulator.vector import Unit as One
+from yieldkit.emulator.layouts import OUT, STREAM, SUM, Layout, Plan, Setting, Widen
+from yieldkit.emulator.vector import Blocks, Rows, Unit, copy_row, covers, group, instruction_rows, put, unit_rows
 from yieldkit.workloads.program import (
     AllReduce,
     ChainAccumulate,
@@ -31,158 +25,48 @@ from yieldkit.workloads.program import (
     Shift,
     StreamIn,
     StreamOut,
-    Tensor,
     WGrad,
     instrs_of,
     tensors_of,
 )
 
-__all__ = ["Plan", "ProgramPlans", "Widen", "constant_array", "plans_of"]
-
-F32 = npt.NDArray[np.float32]
-I64 = npt.NDArray[np.int64]
-
-STREAM, OUT, SUM = 0, 1, 2
-"""Indices in the list of addresses: the array that streams in, the one that goes out, the sums of a product."""
-FIRST_TENSOR: Final = 3
-_ALIGNED: Final = 16  # words of a cache line
+__all__ = ["plan_of"]
 
 
-class Widen(Exception):
-    """Tensors whose copies come to differ between cores, with the layouts they need."""
+def plan_of(
+    phase: Phase,
+    setting: Setting,
+    layout: Mapping[str, Layout],
+    zeros: frozenset[str],
+    strides: tuple[int, ...],
+    sums: bool,
+) -> Plan:
+    """The plan of a phase.
 
-    def __init__(self, layouts: dict[str, Layout]) -> None:
-        super().__init__(layouts)
-        self.layouts = layouts
-
-
-@dataclass(frozen=True)
-class Plan:
-    """How to run a phase.
-
-    Attributes:
-        writes: arrays to provide, with their layouts; all of their words are written.
-        table: rows to run.
-        product: rows of a product, run before `table`, whose lines may be shared out among threads.
-        sums: shape of fp32 sums that `table` goes on from, () where there are none.
-        out: shape of what streams out.
-    """
-
-    writes: tuple[tuple[str, Layout], ...]
-    table: I64 | None
-    product: I64 | None = None
-    sums: tuple[int, ...] = ()
-    out: tuple[int, ...] = ()
-
-
-class ProgramPlans:
-    """What stays the same over all executors of a lowered program.
-
-    Attributes:
-        number: index of each tensor's address.
+    Args:
+        phase: what to plan.
+        setting: the program.
+        layout: of the arrays that exist.
         zeros: constants that hold +0 only.
-        place: offset in words of every tensor that lives within a step, in memory shared by lifetimes.
-        room: words of that memory.
-        dead: by phase, tensors that end with it.
-        plans: by phase and layouts.
+        strides: of the streamed operand, in elements.
+        sums: whether the fp32 sums of products are kept.
+
+    Raises:
+        Widen: some array must first have a block for every core.
     """
-
-    def __init__(self, lowered: Lowered) -> None:
-        program = lowered.program
-        self.rows, self.cols, self.dtype = program.rows, program.cols, program.dtype
-        self.tensors: Mapping[str, Tensor] = lowered.tensors
-        self.phases = program.phases
-        self.names = [tensors_of(phase) for phase in self.phases]
-        self.number = {name: FIRST_TENSOR + i for i, name in enumerate(self.tensors)}
-        self.plans: list[dict[tuple[Any, ...], Plan]] = [{} for _ in self.phases]
-        self.constants = {
-            name: constant_array(tensor, self.rows, self.cols) for name, tensor in self.tensors.items() if tensor.values
-        }
-        self.zeros = frozenset(name for name, value in self.constants.items() if not value.view(np.uint32).any())
-        self.dead: list[list[str]] = [[] for _ in self.phases]
-        for name, (_, last) in lowered.life.items():
-            if last < len(self.phases) and not self.lasts(name):
-                self.dead[last].append(name)
-        self.place, self.room = self._place(lowered.life)
-
-    def lasts(self, name: str) -> bool:
-        """Whether a tensor lives from step to step."""
-        tensor = self.tensors[name]
-        return tensor.keep or bool(tensor.values)
-
-    def usual(self, name: str) -> Layout:
-        """Layout of a tensor whose copies agree."""
-        over = self.tensors[name].over
-        return (self.rows if "r" in over else 1, self.cols if "c" in over else 1)
-
-    def _place(self, life: Mapping[str, tuple[int, int]]) -> tuple[dict[str, int], int]:
-        """First fit, so that memory in the cache is used again."""
-        place: dict[str, int] = {}
-        sizes: dict[str, int] = {}
-        for name in sorted(life, key=lambda n: (life[n][0], -life[n][1], n)):
-            if self.lasts(name) or name.startswith("__acc"):
-                continue
-            rows, cols = self.usual(name)
-            sizes[name] = -(-rows * cols * self.tensors[name].size // _ALIGNED) * _ALIGNED
-            first, last = life[name]
-            base = 0
-            for low, high in sorted(
-                (place[n], place[n] + sizes[n]) for n in place if life[n][0] <= last and first <= life[n][1]
-            ):
-                if base + sizes[name] <= low:
-                    break
-                base = max(base, high)
-            place[name] = base
-        return place, max((place[n] + sizes[n] for n in place), default=0)
-
-    def plan(self, number: int, layout: Mapping[str, Layout], altered: frozenset[str], extra: tuple[Any, ...]) -> Plan:
-        """Plan of a phase.
-
-        Args:
-            number: the phase, counted over the whole program.
-            layout: of the arrays that exist.
-            altered: constants that a fault has changed.
-            extra: strides of the streamed operand and whether sums are kept.
-
-        Raises:
-            Widen: some array must first have a block for every core.
-        """
-        key = (*[layout.get(name) for name in self.names[number]], altered, *extra)
-        plan = self.plans[number].get(key)
-        if plan is None:
-            plan = _Compiler(self, layout, altered).compile(self.phases[number], *extra)
-            self.plans[number][key] = plan
-        return plan
-
-
-_KEPT: dict[int, ProgramPlans] = {}
-
-
-def plans_of(lowered: Lowered) -> ProgramPlans:
-    """The plans of a lowered program, which live as long as it does."""
-    key = id(lowered)
-    if key not in _KEPT:
-        _KEPT[key] = ProgramPlans(lowered)
-        weakref.finalize(lowered, _KEPT.pop, key, None)
-    return _KEPT[key]
-
-
-def constant_array(tensor: Tensor, rows: int, cols: int) -> F32:
-    """Contents of a constant tensor, `[rows|1, cols|1, *dims]`, rounded to its format."""
-    shape = (rows if "r" in tensor.over else 1, cols if "c" in tensor.over else 1, *tensor.dims)
-    return round_to(np.array(tensor.values, np.float32).reshape(shape), tensor.dtype)
+    return _Compiler(setting, layout, zeros).compile(phase, strides, sums)
 
 
 class _Compiler:
     """Makes one plan."""
 
-    def __init__(self, plans: ProgramPlans, layout: Mapping[str, Layout], altered: frozenset[str]) -> None:
-        self.plans, self.alive = plans, layout
-        self.rows, self.cols = plans.rows, plans.cols
-        self.full: Layout = (plans.rows, plans.cols)
-        self.tensors = plans.tensors
-        self.altered = altered
+    def __init__(self, setting: Setting, layout: Mapping[str, Layout], zeros: frozenset[str]) -> None:
+        self.setting, self.alive = setting, layout
+        self.full: Layout = (setting.rows, setting.cols)
+        self.tensors = setting.tensors
+        self.zeros = zeros
         self.writes: dict[str, Layout] = {}
+        self.fills: list[str] = []
 
     def compile(self, phase: Phase, strides: tuple[int, ...], sums: bool) -> Plan:
         if isinstance(phase, Compute):
@@ -210,15 +94,10 @@ class _Compiler:
         if name in self.writes:
             return self.writes[name]
         if name not in self.alive:
-            self.writes[name] = self.plans.usual(name)
+            self.writes[name] = self.setting.usual(name)
             self.fills.append(name)
             return self.writes[name]
         return self.alive[name]
-
-    @cached_property
-    def fills(self) -> list[str]:
-        """Arrays made here that start as zeros."""
-        return []
 
     def written(self, name: str, layout: Layout) -> None:
         """The phase writes all of a tensor, in a layout of its own."""
@@ -228,7 +107,7 @@ class _Compiler:
         return FORMATS[self.tensors[name].dtype]
 
     def number(self, name: str) -> int:
-        return self.plans.number[name]
+        return self.setting.number[name]
 
     def strides(self, name: str, layout: Layout | None = None) -> tuple[int, int]:
         """Words from one row, and one column, of blocks to the next."""
@@ -252,7 +131,7 @@ class _Compiler:
 
     def _blocks(self, names: Any) -> Blocks:
         layout = {name: self.layout(name) for name in names}
-        return Blocks(self.tensors, self.plans.number, layout, self.plans.zeros - self.altered)
+        return Blocks(self.tensors, self.setting.number, layout, self.zeros)
 
     def _compute(self, phase: Compute) -> Plan:
         for instr in phase.instrs:
@@ -306,14 +185,14 @@ class _Compiler:
 
     def _chain_accumulate(self, phase: ChainAccumulate) -> Plan:
         acc = phase.acc
-        self.written(acc, (1, self.plans.usual(acc)[1]))
+        self.written(acc, (1, self.setting.usual(acc)[1]))
         self.fills.append(acc)
         for name in tensors_of(phase):
             self.layout(name)
         self._widen(phase, {acc: self.writes[acc]})
         blocks = self._blocks(tensors_of(phase))
-        body = [row for instr in phase.instrs for row in unit_rows(One(instr), blocks, 1)]
-        return self.plan(group(unit_rows(One(phase.start), blocks, 1)) + group(body, self.rows))
+        body = [row for instr in phase.instrs for row in unit_rows(Unit(instr), blocks, 1)]
+        return self.plan(group(unit_rows(Unit(phase.start), blocks, 1)) + group(body, self.setting.rows))
 
     def _product_row(
         self,
@@ -339,7 +218,7 @@ class _Compiler:
 
     def _narrow(self, *names: str) -> bool:
         """Whether products of these operands may turn out exact."""
-        return self.plans.dtype != "fp32" and all(self.tensors[name].dtype != "fp32" for name in names)
+        return self.setting.dtype != "fp32" and all(self.tensors[name].dtype != "fp32" for name in names)
 
     def _gemm(self, phase: Gemm, weights: tuple[int, ...], sums: bool) -> Plan:
         m, kc = self.tensors[phase.x].dims
@@ -451,7 +330,7 @@ class _Compiler:
 
     def _stream_in(self, phase: StreamIn) -> Plan:
         name = phase.tensor
-        self.written(name, self.plans.usual(name))
+        self.written(name, self.setting.usual(name))
         number = self.number(name)
         return self.plan(
             group([copy_row("mov", self.fmt(name), (number, STREAM, STREAM), [(self._words(name), (1, 1, 1))])])
@@ -498,5 +377,5 @@ class _Compiler:
         return self.plan(group([copy_row("mov", self.fmt(phase.y), (y, x, x), loops, offsets=(d, a, 0))]))
 
 
-def _table(rows: Rows) -> I64 | None:
+def _table(rows: Rows) -> npt.NDArray[np.int64] | None:
     return np.array(rows, np.int64) if rows else None

@@ -19,10 +19,10 @@ from yieldkit.emulator.formats import decode_words, encode_words
 from yieldkit.emulator.hooks import LaunchHooks, SramHook
 from yieldkit.emulator.host_words import check_input, inputs_of
 from yieldkit.emulator.kernels.table import run_table
+from yieldkit.emulator.layouts import OUT, STREAM, SUM, Layout, Plan, Widen
 from yieldkit.emulator.lowering import Lowered, LoweredLaunch
 from yieldkit.emulator.machine import LaunchResult, Machine
-from yieldkit.emulator.phases import OUT, STREAM, SUM, Plan, Widen, constant_array, plans_of
-from yieldkit.emulator.vector import Layout
+from yieldkit.emulator.plans import constant_array, plans_of
 from yieldkit.errors import BadInput
 from yieldkit.workloads.program import Gemm, Gemv, Phase, StreamIn, StreamOut, WGrad
 
@@ -89,7 +89,7 @@ class TensorExecutor:
         self.altered: frozenset[str] = frozenset()
         self._plans = plans_of(lowered)
         self._layout: dict[str, Layout] = {}
-        self._addresses = np.zeros(len(self._plans.number) + SUM + 1, np.int64)
+        self._addresses = np.zeros(len(self._plans.setting.number) + SUM + 1, np.int64)
         self._memory = np.empty(self._plans.room, np.float32)
         self._usual: dict[str, tuple[F32, int]] = {}
         self._sums = np.empty(0, np.float32)
@@ -199,7 +199,7 @@ class TensorExecutor:
     def _provide(self, name: str, layout: Layout, array: F32, address: int) -> None:
         self.arrays[name] = array
         self._layout[name] = layout
-        self._addresses[self._plans.number[name]] = address
+        self._addresses[self._plans.setting.number[name]] = address
 
     def _drop(self, name: str) -> None:
         if name in self.arrays:
@@ -210,7 +210,7 @@ class TensorExecutor:
         known = self._usual.get(name)
         if known is None or known[0].shape[:2] != layout:
             shape = (*layout, *self.lowered.tensors[name].dims)
-            if name not in self._plans.place or layout != self._plans.usual(name):
+            if name not in self._plans.place or layout != self._plans.setting.usual(name):
                 self._put(name, np.empty(shape, np.float32))
                 return
             start = self._plans.place[name]

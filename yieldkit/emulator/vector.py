@@ -14,11 +14,11 @@ from typing import Final
 from yieldkit.emulator.isa import FORMATS, OPCODES
 from yieldkit.emulator.kernels import spans
 from yieldkit.emulator.kernels import table as rows_of
+from yieldkit.emulator.layouts import Layout
 from yieldkit.workloads.program import Instr, Ref, Tensor
 
-__all__ = ["Blocks", "Layout", "Rows", "copy_row", "covers", "group", "instruction_rows", "merge", "put"]
+__all__ = ["Blocks", "Rows", "Unit", "copy_row", "covers", "group", "instruction_rows", "merge", "put", "unit_rows"]
 
-Layout = tuple[int, int]
 Loop = tuple[int, tuple[int, ...]]
 Rows = list[list[int]]
 
