@@ -25,9 +25,9 @@ class SramHook:
 
 @dataclass(frozen=True)
 class RouteHook:
-    """XOR `mask` onto the route word of (colour, position) before the core's first task of phase number `phase`.
+    """XOR `mask` onto the route word of (colour, position) as the launch begins, before any word moves.
 
-    Only at phase 0 does the final state not depend on timing: later the router may be ahead of its core.
+    Later the router may be ahead of its core, and the final state would depend on timing; so `phase` is 0.
     """
 
     r: int

@@ -25,6 +25,7 @@ __all__ = ["LaunchResult", "Machine", "clean_elements"]
 
 F32 = npt.NDArray[np.float32]
 
+HOPS_A_WORD = 4
 RUNAWAY_FACTOR = 8
 """A core is stopped after this many times the elements its tasks hold: an endless loop, not a slow one."""
 
@@ -168,14 +169,29 @@ class Machine:
         triggers = self._triggers(low, hooks or LaunchHooks())
         taps = self._taps(low)
         budget = RUNAWAY_FACTOR * clean_elements(low)[low.role_of.reshape(-1)] + 1000
+        for hook in (hooks or LaunchHooks()).routes:
+            self.state.route[hook.r * self.cols + hook.c, hook.colour, hook.position] ^= np.uint32(hook.mask)
         self._strike(triggers, kernel.UNUSED)
-        kernel.run(self.state, host, triggers, taps, self.neighbour, budget, self.order, self.burst)
-        if self._strike(triggers, kernel.DONE):
-            kernel.run(self.state, host, triggers, taps, self.neighbour, budget, self.order, self.burst)
+        common = (
+            self.state,
+            host,
+            triggers,
+            taps,
+            self.neighbour,
+            kernel.new_work(self.n),
+            budget,
+            self.order,
+            self.burst,
+        )
+        # Far above what any rectangle's words need; only a loop of routes comes here.
+        hops = HOPS_A_WORD * (self.rows + self.cols) * (int(budget.sum()) + len(host.in_word))
+        ended = kernel.run(*common, hops)
+        if ended and self._strike(triggers, kernel.DONE):
+            ended = kernel.run(*common, hops)
         outputs, missing = self._collect(low, host, keys, expected)
         finished = (self.state.status == kernel.DONE) | (self.state.status == kernel.UNUSED)
         undrained = bool((host.in_next < host.in_end).any())
-        completed = bool(finished.all()) and not missing and not undrained
+        completed = ended and bool(finished.all()) and not missing and not undrained
         strange = not completed or bool(hooks) or not self.is_golden(low)
         scan = scan_machine(self.state, self.neighbour, low, undrained=undrained) if strange else None
         return LaunchResult(completed, outputs, self._tapped(low, taps), tuple(missing), scan)
@@ -279,9 +295,6 @@ class Machine:
 
         for s in hooks.sram:
             rows.append((s.r * self.cols + s.c, begin(s.r, s.c, s.phase), -1, kernel.T_SRAM, s.address, 0, s.mask))
-        for t in hooks.routes:
-            core = t.r * self.cols + t.c
-            rows.append((core, begin(t.r, t.c, t.phase), -1, kernel.T_ROUTE, t.colour, t.position, t.mask))
         for g in hooks.registers:
             core = g.r * self.cols + g.c
             what = kernel.T_TASK if g.operand < 0 else kernel.T_DESCRIPTOR
@@ -300,15 +313,12 @@ class Machine:
         """Strike what waits for a task that never comes, on cores that never start or have ended their chain."""
         struck = False
         for row in triggers.core:
-            core, executed, _, what, a, b, mask = (int(v) for v in row)
-            if what not in (kernel.T_SRAM, kernel.T_ROUTE) or self.state.status[core] != status:
+            core, executed, _, what, a, _, mask = (int(v) for v in row)
+            if what != kernel.T_SRAM or self.state.status[core] != status:
                 continue
             if executed != self.state.executed[core]:
                 continue
-            if what == kernel.T_SRAM:
-                self.state.sram[core, a] ^= np.uint32(mask)
-            else:
-                self.state.route[core, a, b] ^= np.uint32(mask)
+            self.state.sram[core, a] ^= np.uint32(mask)
             row[3] = -1
             triggers.armed[core] -= 1
             struck = True

@@ -1,4 +1,4 @@
-"""Element-wise operations and ordered reductions of the vector unit on strided float32 views.
+"""Element-wise operations of the vector unit on strided float32 views.
 
 Opcodes and formats are those of the configuration words. Every result is rounded to the format it is stored in (0 fp32,
 1 bf16, 2 fp16), its NaNs made canonical, and kept as float32. Elements are taken in row-major order, in chunks that
@@ -32,7 +32,6 @@ EXP, LOG, RECIP, RSQRT, SQRT, SIGMOID, GELU, GELU_GRAD = 9, 10, 11, 12, 13, 14, 
 AXES = 4
 _CHUNK = 1024
 _LONG_RUN = 16  # from here on a block copy beats a loop
-_SIDE_BY_SIDE = 8  # from so many outputs on, sequences run side by side
 _NAN = np.float32(np.nan)
 _ZERO = np.float32(0.0)
 _ONE = np.float32(1.0)
@@ -209,76 +208,6 @@ def _apply(op, d, a, b, shape, strides, reads_d, reads_b, fmt):
         _scatter(a_buffer, d, shape, strides[0], first, count)
 
 
-@njit(cache=True, error_model="numpy", nogil=True)
-def _reduce_each(op, d, a, b, kept, kept_strides, reduced, reduced_strides, fmt):
-    """Like `_reduce`, one output after the other."""
-    total = reduced[0] * reduced[1] * reduced[2] * reduced[3]
-    room = min(total, _CHUNK)
-    a_buffer = np.empty(room, np.float32)
-    b_buffer = np.empty(room, np.float32)
-    base = np.empty(3, np.int64)
-    for output in range(kept[0] * kept[1] * kept[2] * kept[3]):
-        left = output
-        base[:] = 0
-        for axis in range(AXES - 1, -1, -1):
-            for operand in range(3):
-                base[operand] += (left % kept[axis]) * kept_strides[operand, axis]
-            left //= kept[axis]
-        value = load_at(d, base[0])
-        for first in range(0, total, room):
-            count = min(room, total - first)
-            _gather(a_buffer, a + 4 * base[1], reduced, reduced_strides[1], first, count)
-            if op == MAC:
-                _gather(b_buffer, b + 4 * base[2], reduced, reduced_strides[2], first, count)
-            for i in range(count):
-                if op == ADD:
-                    value = np.float32(value + a_buffer[i])
-                elif op == MAX:
-                    value = maximum32(value, a_buffer[i])
-                else:
-                    value = np.float32(value + np.float32(a_buffer[i] * b_buffer[i]))
-                if fmt == 1:
-                    value = round_bf16(value)
-                elif fmt == 2:
-                    value = round_fp16(value)
-        store_at(d, base[0], canon(value))
-
-
-@njit(cache=True, error_model="numpy", nogil=True)
-def _reduce(op, d, a, b, kept, kept_strides, reduced, reduced_strides, fmt):
-    """Take d to op(d, a) or d + a b over reduced[AXES] in row-major order, for all of kept[AXES] side by side."""
-    outputs = kept[0] * kept[1] * kept[2] * kept[3]
-    if outputs < _SIDE_BY_SIDE:
-        _reduce_each(op, d, a, b, kept, kept_strides, reduced, reduced_strides, fmt)
-        return
-    room = min(outputs, _CHUNK // 4)
-    d_buffer = np.empty(room, np.float32)
-    a_buffer = np.empty(room, np.float32)
-    b_buffer = np.empty(room, np.float32)
-    product = np.empty(room, np.float32)
-    result = np.empty(room, np.float32)
-    for first in range(0, outputs, room):
-        count = min(room, outputs - first)
-        _gather(d_buffer, d, kept, kept_strides[0], first, count)
-        for i0 in range(reduced[0]):
-            for i1 in range(reduced[1]):
-                for i2 in range(reduced[2]):
-                    for i3 in range(reduced[3]):
-                        s = reduced_strides[1]
-                        at = a + 4 * (i0 * s[0] + i1 * s[1] + i2 * s[2] + i3 * s[3])
-                        _gather(a_buffer, at, kept, kept_strides[1], first, count)
-                        if op == MAC:
-                            s = reduced_strides[2]
-                            at = b + 4 * (i0 * s[0] + i1 * s[1] + i2 * s[2] + i3 * s[3])
-                            _gather(b_buffer, at, kept, kept_strides[2], first, count)
-                            _compute(MUL, product, a_buffer, b_buffer, count)
-                            _compute(ADD, result, d_buffer, product, count)
-                        else:
-                            _compute(op, result, d_buffer, a_buffer, count)
-                        _round(d_buffer, result, count, fmt)
-        _scatter(d_buffer, d, kept, kept_strides[0], first, count)
-
-
 def _address(x: np.ndarray) -> int:
     return int(x.__array_interface__["data"][0])
 
@@ -330,31 +259,4 @@ def apply(op: int, d: np.ndarray, a: np.ndarray, b: np.ndarray | None, fmt: int)
     strides //= 4
     addresses = [_address(x) for x in views]
     _apply(op, addresses[0], addresses[1], addresses[-1], shape, strides, op in _READS_D, reads_b, fmt)
-    return d
-
-
-def reduce(op: int, d: np.ndarray, a: np.ndarray, fmt: int, b: np.ndarray | None = None) -> np.ndarray:
-    """Take d to op(d, a) in sequence over the axes on which `d` has stride 0; returns `d`.
-
-    ADD d + a, MAX, or MAC d + a b. `d` is a writable view with stride 0 over the reduced axes (`as_strided`; axes of
-    extent 1 count as kept), whose present values start the sequences. Each output element takes its inputs in
-    row-major order of the reduced axes and is rounded to format `fmt` after every one. `d` overlaps no operand.
-    """
-    if op not in (ADD, MAX, MAC):
-        raise BadInput(f"op: ADD, MAX or MAC expected, got {op}")
-    if op == MAC and b is None:
-        raise BadInput("b: MAC needs a second operand")
-    views = _views(d, (a, b) if op == MAC and b is not None else (a,), fmt)
-    if d.size == 0:
-        return d
-    reduced_axes = [i for i in range(d.ndim) if d.strides[i] == 0 and d.shape[i] > 1]
-    kept_axes = [i for i in range(d.ndim) if i not in reduced_axes]
-    shapes, strides = np.ones((2, AXES), np.int64), np.zeros((2, 3, AXES), np.int64)
-    for side, axes in enumerate((kept_axes, reduced_axes)):
-        for place, axis in enumerate(axes, AXES - len(axes)):
-            shapes[side, place] = d.shape[axis]
-            for operand, x in enumerate(views):
-                strides[side, operand, place] = x.strides[axis] // 4
-    addresses = [_address(x) for x in views]
-    _reduce(op, addresses[0], addresses[1], addresses[-1], shapes[0], strides[0], shapes[1], strides[1], fmt)
     return d

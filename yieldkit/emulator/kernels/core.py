@@ -1,0 +1,297 @@
+"""One core of the reference machine: tasks, operands and results, element by element.
+
+A core runs until it has to wait. While faults are still to strike it, every element is checked for them; otherwise
+`run_plain` does the same work on local copies of the registers.
+"""
+
+import numpy as np
+
+from yieldkit.emulator.kernels.plain import ENDED, WAITING, run_plain
+from yieldkit.emulator.kernels.scalar import canon, f32_bits
+from yieldkit.emulator.kernels.state import (
+    ADVANCE,
+    BLOCKED,
+    DATA,
+    DONE,
+    E_ADDRESS,
+    E_ILLEGAL,
+    FROM_CORE,
+    N_COLOURS,
+    NOTHING,
+    READY,
+    RESET,
+    RUNAWAY,
+    RUNNING,
+    STARVED,
+    T_DESCRIPTOR,
+    T_RESULT,
+    T_SRAM,
+    TO_CORE,
+    address_of,
+    advance,
+    binary,
+    compiled,
+    compute,
+    decode,
+    encode,
+    exhausted,
+    halt,
+    pop,
+    push,
+)
+
+
+@compiled
+def _fire(state, triggers, core, at_element):
+    """Apply the triggers of this core whose time has come."""
+    for k in range(triggers.core.shape[0]):
+        if triggers.core[k, 0] != core or triggers.core[k, 1] != state.executed[core]:
+            continue
+        what = triggers.core[k, 3]
+        if what == T_RESULT or what < 0 or triggers.core[k, 2] != at_element:
+            continue
+        a, b = triggers.core[k, 4], triggers.core[k, 5]
+        mask = np.uint32(triggers.core[k, 6])
+        if what == T_SRAM:
+            state.sram[core, a] ^= mask
+        elif what == T_DESCRIPTOR:
+            state.register[core, a, b] ^= mask
+        else:
+            state.task_register[core, a] ^= mask
+        triggers.core[k, 3] = -1
+        triggers.armed[core] -= 1
+
+
+@compiled
+def _result_mask(state, triggers, core):
+    mask = np.uint32(0)
+    for k in range(triggers.core.shape[0]):
+        if (
+            triggers.core[k, 0] == core
+            and triggers.core[k, 3] == T_RESULT
+            and triggers.core[k, 1] == state.executed[core]
+            and triggers.core[k, 2] == state.element[core]
+        ):
+            mask ^= np.uint32(triggers.core[k, 6])
+            triggers.core[k, 3] = -1
+            triggers.armed[core] -= 1
+    return mask
+
+
+@compiled
+def _start_task(state, triggers, core):
+    """Copy the task word and its descriptors into registers; halts on anything undefined."""
+    words = state.sram.shape[1]
+    if triggers.armed[core] > 0:
+        _fire(state, triggers, core, np.int64(-1))
+    table = np.int64(state.sram[core, 1] & np.uint32(0x3FFF))
+    descriptors = np.int64((state.sram[core, 1] >> np.uint32(14)) & np.uint32(0x3FFF))
+    at = table + 2 * np.int64(state.task[core])
+    if at + 1 >= words:
+        halt(state, core, E_ADDRESS)
+        return
+    state.task_register[core, 0] = state.sram[core, at]
+    state.task_register[core, 1] = state.sram[core, at + 1]
+    opcode = state.task_register[core, 0] & np.uint32(0x3F)
+    if opcode < 1 or opcode > 16:
+        halt(state, core, E_ILLEGAL)
+        return
+    operands = 3 if binary(opcode) else 2
+    for operand in range(operands):
+        number = np.int64((state.task_register[core, 1] >> np.uint32(10 * operand)) & np.uint32(0x3FF))
+        place = descriptors + 4 * number
+        if place + 3 >= words:
+            halt(state, core, E_ADDRESS)
+            return
+        for word in range(4):
+            state.register[core, operand, word] = state.sram[core, place + word]
+        for level in range(3):
+            state.loop_index[core, operand, level] = 0
+    state.stage[core] = 0
+    state.control[core] = 0
+    state.element[core] = 0
+    state.status[core] = RUNNING
+
+
+@compiled
+def legal(state, core):
+    """Whether the registers describe an operation that exists."""
+    opcode = state.task_register[core, 0] & np.uint32(0x3F)
+    if opcode < 1 or opcode > 16:
+        return False
+    operands = 3 if binary(opcode) else 2
+    for operand in range(operands):
+        word = state.register[core, operand, 0]
+        kind = (word >> np.uint32(14)) & np.uint32(3)
+        fmt = (word >> np.uint32(16)) & np.uint32(3)
+        colour = (word >> np.uint32(18)) & np.uint32(31)
+        if kind == 0 or fmt == 3:
+            return False
+        if kind != 1 and colour >= N_COLOURS:
+            return False
+        if operand == 0 and kind == 2:
+            return False
+        if operand > 0 and kind == 3:
+            return False
+        if operand == 0 and kind == 3 and (opcode == 6 or opcode == 8):
+            return False
+    return True
+
+
+@compiled
+def _fetch(state, core, operand):
+    """Fetch operand A (1) or B (2): 0 done, 1 wait, 2 halted."""
+    word = state.register[core, operand, 0]
+    fmt = (word >> np.uint32(16)) & np.uint32(3)
+    if (word >> np.uint32(14)) & np.uint32(3) == 1:
+        address = address_of(state, core, operand)
+        if address < 0 or address >= state.sram.shape[1]:
+            halt(state, core, E_ADDRESS)
+            return 2
+        state.value[core, operand - 1] = decode(state.sram[core, address], fmt)
+        return 0
+    if (word >> np.uint32(23)) & np.uint32(1) and state.loop_index[core, operand, 0] != 0:
+        return 0
+    colour = np.int64((word >> np.uint32(18)) & np.uint32(31))
+    if state.length[core, colour, TO_CORE] == 0:
+        state.wait[core] = STARVED
+        state.wait_colour[core] = colour
+        return 1
+    state.value[core, operand - 1] = decode(pop(state, core, colour, TO_CORE), fmt)
+    return 0
+
+
+@compiled
+def _end_task(state, core):
+    state.executed[core] += 1
+    word = state.task_register[core, 0]
+    if (word >> np.uint32(6)) & np.uint32(1):
+        state.task[core] = np.int32((word >> np.uint32(7)) & np.uint32(0xFFF))
+        state.status[core] = READY
+    else:
+        state.status[core] = DONE
+
+
+@compiled
+def run_core(state, triggers, taps, budget, core, burst):
+    """Run a core until it blocks, ends or has done `burst` elements; returns whether anything happened."""
+    moved = False
+    done = 0
+    while True:
+        status = state.status[core]
+        if status == READY:
+            _start_task(state, triggers, core)
+            moved = True
+            continue
+        if status != RUNNING:
+            return moved
+        if done >= burst:
+            return moved
+        state.wait[core] = NOTHING
+        if triggers.armed[core] == 0:
+            if not legal(state, core):
+                halt(state, core, E_ILLEGAL)
+                return True
+            before = state.elements[core]
+            end, stirred = run_plain(state, taps, budget, core, burst - done)
+            moved |= stirred
+            if end == WAITING:
+                return moved
+            if end == ENDED:
+                _end_task(state, core)
+                moved = True
+            done += state.elements[core] - before
+            continue
+        if state.stage[core] == 0:
+            if triggers.armed[core] > 0:
+                _fire(state, triggers, core, state.element[core])
+            if not legal(state, core):
+                halt(state, core, E_ILLEGAL)
+                return True
+            opcode = state.task_register[core, 0] & np.uint32(0x3F)
+            two = binary(opcode)
+            if exhausted(state, core, 0) or exhausted(state, core, 1) or (two and exhausted(state, core, 2)):
+                _end_task(state, core)
+                moved = True
+                continue
+            if state.elements[core] >= budget[core]:
+                state.status[core] = RUNAWAY
+                return True
+        opcode = state.task_register[core, 0] & np.uint32(0x3F)
+        two = binary(opcode)
+        if state.stage[core] == 0:
+            got = _fetch(state, core, 1)
+            if got == 2:
+                return True
+            if got == 1:
+                return moved
+            state.stage[core] = 1
+            moved = True
+            if state.task[core] < taps.marked.shape[1] and taps.marked[taps.role[core], state.task[core]]:
+                at = taps.logged[core]
+                if at < taps.word.shape[0]:
+                    taps.word[at, core] = f32_bits(canon(state.value[core, 0]))
+                taps.logged[core] += 1
+        if state.stage[core] == 1:
+            if two:
+                got = _fetch(state, core, 2)
+                if got == 2:
+                    return True
+                if got == 1:
+                    return moved
+            state.stage[core] = 2
+            moved = True
+        word = state.register[core, 0, 0]
+        fmt = (word >> np.uint32(16)) & np.uint32(3)
+        if state.stage[core] == 2:
+            a, b = state.value[core, 0], state.value[core, 1]
+            if (word >> np.uint32(14)) & np.uint32(3) == 1:
+                address = address_of(state, core, 0)
+                if address < 0 or address >= state.sram.shape[1]:
+                    halt(state, core, E_ADDRESS)
+                    return True
+                if opcode != 8 or b != np.float32(0.0):
+                    old = np.float32(0.0)
+                    if opcode == 6:
+                        old = decode(state.sram[core, address], fmt)
+                    result = encode(compute(opcode, old, a, b), fmt)
+                    if triggers.armed[core] > 0:
+                        result ^= _result_mask(state, triggers, core)
+                    state.sram[core, address] = result
+            else:
+                colour = np.int64((word >> np.uint32(18)) & np.uint32(31))
+                if state.length[core, colour, FROM_CORE] >= state.queue.shape[3]:
+                    state.wait[core] = BLOCKED
+                    state.wait_colour[core] = colour
+                    return moved
+                result = encode(compute(opcode, np.float32(0.0), a, b), fmt)
+                if triggers.armed[core] > 0:
+                    result ^= _result_mask(state, triggers, core)
+                push(state, core, colour, FROM_CORE, result, DATA)
+            advance(state, core, 0)
+            advance(state, core, 1)
+            if two:
+                advance(state, core, 2)
+            state.element[core] += 1
+            state.elements[core] += 1
+            done += 1
+            moved = True
+            state.control[core] = 0
+            mode = (word >> np.uint32(24)) & np.uint32(3)
+            if (word >> np.uint32(14)) & np.uint32(3) == 3 and mode != 0:
+                if exhausted(state, core, 0):
+                    state.control[core] = ADVANCE if mode == 2 else RESET
+                elif mode == 3 and state.loop_index[core, 0, 0] == 0 and state.loop_index[core, 0, 1] == 0:
+                    state.control[core] = ADVANCE
+            state.stage[core] = 3
+        if state.stage[core] == 3:
+            if state.control[core] != 0:
+                colour = np.int64((word >> np.uint32(18)) & np.uint32(31))
+                if state.length[core, colour, FROM_CORE] >= state.queue.shape[3]:
+                    state.wait[core] = BLOCKED
+                    state.wait_colour[core] = colour
+                    return moved
+                push(state, core, colour, FROM_CORE, np.uint32(0), state.control[core])
+                state.control[core] = 0
+                moved = True
+            state.stage[core] = 0
