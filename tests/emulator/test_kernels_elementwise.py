@@ -1,10 +1,9 @@
-"""Element-wise operations and reductions against one NumPy scalar operation per element."""
+"""Element-wise operations against one NumPy scalar operation per element."""
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from numpy.lib.stride_tricks import as_strided
 
 from yieldkit.emulator.kernels import elementwise as ew
 from yieldkit.emulator.kernels import scalar
@@ -129,51 +128,6 @@ def test_chunks_of_long_views(shape):
     assert np.array_equal(_bits(a), expected)
 
 
-def _sequence(op, start, a, b, fmt):
-    value = np.float32(start)
-    for x, y in zip(a, b, strict=True):
-        if op == ew.ADD:
-            result = value + x
-        elif op == ew.MAX:
-            result = _maximum(value, x)
-        else:
-            result = value + np.float32(x * y)
-        value = np.array([_stored(result, fmt)], np.uint32).view(np.float32)[0]
-    return value.view(np.uint32)
-
-
-@settings(deadline=None, derandomize=True, max_examples=80)
-@given(
-    SHAPES, st.integers(0, 4), st.sampled_from([ew.ADD, ew.MAX, ew.MAC]), st.integers(0, 2), st.integers(0, 2**32 - 1)
-)
-def test_reductions_keep_their_order(shape, kept, op, fmt, seed):
-    rng = np.random.default_rng(seed)
-    kept = min(kept, len(shape) - 1)
-    shape = (*shape[:-1], shape[-1] + 1)
-    a, b = _strided(rng, shape, True), _strided(rng, shape, True)
-    start = rng.normal(size=shape[:kept]).astype(np.float32)
-    start = np.array([_stored(v, fmt) for v in start.ravel()], np.uint32).view(np.float32).reshape(shape[:kept])
-    result = start.copy()
-    view = as_strided(result, shape, result.strides + (0,) * (len(shape) - kept))
-    ew.reduce(op, view, a, fmt, b if op == ew.MAC else None)
-    count = int(np.prod(shape[:kept]))
-    rows = zip(np.ravel(start), a.reshape(count, -1), b.reshape(count, -1), strict=True)
-    assert _bits(result).ravel().tolist() == [int(_sequence(op, s, x, y, fmt)) for s, x, y in rows]
-
-
-def test_reduction_over_a_leading_axis_and_long_ones():
-    rng = np.random.default_rng(10)
-    a = rng.normal(size=(40, 600)).astype(np.float32)
-    result = np.zeros(600, np.float32)
-    ew.reduce(ew.ADD, as_strided(result, (40, 600), (0, 4)), a, 1)
-    assert all(_bits(result)[j] == _sequence(ew.ADD, 0.0, a[:, j], a[:, j], 1) for j in range(0, 600, 37))
-    total = np.zeros(1, np.float32)
-    ew.reduce(ew.ADD, as_strided(total, (40, 600), (0, 0)), a, 0)
-    assert _bits(total)[0] == _sequence(ew.ADD, 0.0, a.ravel(), a.ravel(), 0)
-    # The negative control: pairwise summation gives other bits.
-    assert total[0] != a.sum(dtype=np.float32)
-
-
 def test_bad_input():
     x = np.zeros((2, 2), np.float32)
     with pytest.raises(BadInput, match="op"):
@@ -186,7 +140,5 @@ def test_bad_input():
         ew.apply(ew.ADD, x, np.zeros((3, 2), np.float32), x, 0)
     with pytest.raises(BadInput, match="float32"):
         ew.apply(ew.ADD, x, np.zeros((2, 2)), x, 0)
-    with pytest.raises(BadInput, match="op"):
-        ew.reduce(ew.MUL, x, x, 0)
     with pytest.raises(BadInput, match="read-only"):
         ew.apply(ew.MOV, np.broadcast_to(np.float32(0), (2, 2)), x, None, 0)

@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from yieldkit.emulator.formats import round_to
-from yieldkit.emulator.kernels.host import adam, gather_rows, scatter_rows, sum_squares, total_of
+from yieldkit.emulator.isa import FORMATS
+from yieldkit.emulator.kernels.host import adam, gather_rows, rounded, scatter_rows, total_of
 from yieldkit.errors import BadInput
 from yieldkit.files import fingerprint
 from yieldkit.rng import generator
@@ -153,7 +153,9 @@ class MemoryX:
 
     def _operand(self, name: str) -> F32:
         if name not in self._rounded:
-            self._rounded[name] = round_to(self.weights[name], self.program.dtype)
+            weight = self.weights[name]
+            fmt = FORMATS[self.program.dtype]
+            self._rounded[name] = rounded(np.ascontiguousarray(weight).reshape(-1), fmt).reshape(weight.shape)
         return self._rounded[name]
 
     def gradients(self, outputs: Mapping[str, F32], tokens: Tokens) -> dict[str, F32]:
@@ -200,8 +202,7 @@ class MemoryX:
         finite = True
         for name in self.weights:
             gradient = np.ascontiguousarray(grads[name]).reshape(-1)
-            squares += sum_squares(gradient)
-            moved += adam(
+            squared, change = adam(
                 self.weights[name].reshape(-1),
                 gradient,
                 self.first[name].reshape(-1),
@@ -213,6 +214,8 @@ class MemoryX:
                 np.float32(1.0 / (1.0 - self.power1)),
                 np.float32(1.0 / (1.0 - self.power2)),
             )
+            squares += squared
+            moved += change
         self._rounded = {}
         loss = self.loss(outputs)
         finite = np.isfinite(moved)
