@@ -370,7 +370,7 @@ def test_one_fault_strikes_on_the_map_that_uses_its_core_only():
 @pytest.mark.parametrize(("overrides", "said"), [
     (["program.rows=32", "program.sequences=32"], "do not fit the fabric of"),
     (["program.sequences=3"], "program: sequences"),
-    (["program.context=320"], "SRAM"),
+    (["program.vocabulary=4096"], "SRAM"),
     (["program.vocabulary=128"], "vocabulary"),
     (["program.steps=0"], "program.steps"),
     (["program.widht=8"], "did you mean width"),

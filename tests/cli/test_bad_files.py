@@ -27,10 +27,10 @@ READERS = {
     "klarf": [
         ["map", "show", "FILE"],
         ["map", "faults", "--preset", "mini", "--defects", "FILE", "--place", "scale", "--out", "OUT/faults.json"],
-        ["demo", "--defects", "FILE", "--wafer-id", "07", "--out", "OUT/demo"],
+        ["demo", "--defects", "FILE", "--wafer-id", "A1", "--out", "OUT/demo"],
         [
             *("burnin", "run", "@campaign", "--out", "OUT/run"),
-            *("--set", "wafer.defects={klarf='FILE', wafer_id='07', place='scaled'}"),
+            *("--set", "wafer.defects={klarf='FILE', wafer_id='A1', place='scaled'}"),
         ],
     ],
     "faults": [
