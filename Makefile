@@ -44,5 +44,8 @@ test-long: $(STAMP)
 bench: $(STAMP)
 	$(PY) -m tests.bench --out reports/bench.json
 
+report-picture: $(STAMP)
+	$(PY) docs/images/make_report.py reports/demo/report.html
+
 clean:
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -69,4 +69,4 @@ def fit_all() -> dict[str, list[float]]:
 
 if __name__ == "__main__":
     for name, values in fit_all().items():
-        print(name, [float(np.float32(v)).hex() for v in values], values)  # noqa: T201
+        print(name, [float(np.float32(v)).hex() for v in values], values)

@@ -96,7 +96,7 @@ def main() -> None:
         for name, leaf in leaves.items():
             assert leaf.grad is not None
             stored[f"{label}/grad/{name}"] = leaf.grad.numpy()
-        print(f"{label}: loss {loss.item():.12f}, torch {torch.__version__}")  # noqa: T201
+        print(f"{label}: loss {loss.item():.12f}, torch {torch.__version__}")
     np.savez_compressed(TARGET, allow_pickle=False, **stored)
 
 

@@ -32,6 +32,10 @@ EXECUTORS: Final[Mapping[str, Callable[..., Executor]]] = {"tensor": TensorExecu
 class HookSource(Protocol):
     """Something that strikes: asked before every launch."""
 
+    def check(self, lowered: Lowered) -> None:
+        """Refuse what can never strike this program; asked once, before the first step."""
+        ...
+
     def hooks(self, step: int, low: LoweredLaunch) -> LaunchHooks:
         """What strikes during launch `low` of step `step`."""
         ...

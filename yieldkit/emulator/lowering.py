@@ -2,8 +2,8 @@
 
 Cores that do the same work share an image, a *role*: the classes are first, last, even and odd rows and columns, and
 the columns themselves where a phase's extents depend on them. Tables lie at the top of SRAM, tensors grow from the
-bottom; a tensor keeps its address as long as it lives. At a launch the host writes the tables and routes (unless the
-same ones are resident), puts the switches back to position 0, and clears every word that holds no live tensor.
+bottom; a tensor keeps its address as long as it lives. At a launch the host writes the tables and routes and puts the
+switches back to position 0, unless the same tables are resident, and clears every word that holds no live tensor.
 """
 
 from __future__ import annotations

@@ -191,7 +191,9 @@ class Machine:
         outputs, missing = self._collect(low, host, keys, expected)
         finished = (self.state.status == kernel.DONE) | (self.state.status == kernel.UNUSED)
         undrained = bool((host.in_next < host.in_end).any())
-        completed = ended and bool(finished.all()) and not missing and not undrained
+        # More words than MemoryX has room for are no stream of this launch.
+        overflow = bool((host.out_count > host.out_word.shape[1]).any())
+        completed = ended and not overflow and bool(finished.all()) and not missing and not undrained
         strange = not completed or bool(hooks) or not self.is_golden(low)
         scan = scan_machine(self.state, self.neighbour, low, undrained=undrained) if strange else None
         return LaunchResult(completed, outputs, self._tapped(low, taps), tuple(missing), scan)

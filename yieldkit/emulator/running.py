@@ -21,7 +21,7 @@ from yieldkit.files import fingerprint
 from yieldkit.quantities import Site
 from yieldkit.workloads.program import Program
 
-__all__ = ["RunResult", "Telemetry", "check_protection", "run", "run_job", "symptoms_of"]
+__all__ = ["RunResult", "Telemetry", "check_protection", "run", "run_job", "sram_words_of", "symptoms_of"]
 
 F32 = npt.NDArray[np.float32]
 
@@ -101,10 +101,11 @@ def run(
     """
     if steps < 1:
         raise BadInput("steps must be at least 1", value=steps)
-    lowered = program if isinstance(program, Lowered) else lower(program, sram_words=_sram_words(fabric))
+    lowered = program if isinstance(program, Lowered) else lower(program, sram_words=sram_words_of(fabric))
     placement = Placement.of(lowered.program, fabric, origin)
     if faults is not None:
         check_protection(fabric)
+        faults.check(lowered)
     options: dict[str, Any] = {"queue_depth": _queue_depth(fabric), "threads": threads}
     if executor == "tensor":
         options["taps"] = taps
@@ -236,7 +237,8 @@ def _distinct(parts: Iterable[Iterable[Any]]) -> tuple[Any, ...]:
     return tuple(dict.fromkeys(item for part in parts for item in part))
 
 
-def _sram_words(fabric: FabricView) -> int:
+def sram_words_of(fabric: FabricView) -> int:
+    """SRAM of a core in words: the wafer's, or the machine's own on a fabric without a wafer."""
     machine = getattr(getattr(fabric, "spec", None), "machine", None)
     return int(machine.sram_words) if machine is not None else 12_288
 

@@ -34,7 +34,8 @@ class CoreScan:
     """One core that has not finished its tasks when nothing moves any more.
 
     `state` is INPUT_STARVATION (waits for a word of `colour`), WAITING_FOR_BUFFER (cannot send on `colour`) or HALTED
-    (stopped by an illegal operation or address). `task` is the number of the task it is in.
+    (stopped by an illegal operation or address) or STALLED (stopped by the watchdog in an endless loop). `task` is the
+    number of the task it is in.
     """
 
     row: int
@@ -64,8 +65,8 @@ class LinkScan:
 class ConfigScan:
     """A core whose control words differ from the image that was loaded.
 
-    `kind` says which hash differs: "route", "descriptor", "task", "constant" (tables in SRAM) or "register" (the copy
-    that the running task works from).
+    `kind` says which hash differs: "header", "task", "descriptor" (tables in SRAM), "route" or "register" (the
+    copy that the running task works from).
     """
 
     row: int

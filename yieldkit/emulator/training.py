@@ -12,7 +12,7 @@ from yieldkit.emulator.job import StepResult
 from yieldkit.emulator.lowering import Lowered, lower
 from yieldkit.emulator.memoryx import MemoryX
 from yieldkit.emulator.placement import FabricView
-from yieldkit.emulator.running import RunResult, run
+from yieldkit.emulator.running import RunResult, run, sram_words_of
 from yieldkit.errors import BadInput
 from yieldkit.workloads.corpus import load_corpus
 from yieldkit.workloads.decode import gpt_decode
@@ -84,7 +84,7 @@ def train(
     if checks < 1 or steps < checks:
         raise BadInput("steps must be at least checks, and checks at least 1", value=(steps, checks))
     program = gpt_training(shape, rows=rows, cols=cols, dtype=dtype, seed=seed, learning_rate=learning_rate)
-    lowered = lower(program)
+    lowered = lower(program, sram_words=sram_words_of(fabric))
     memoryx: MemoryX | None = None
     losses: list[float] = []
     held_out: list[tuple[int, float]] = []
@@ -130,7 +130,7 @@ def held_out_loss(
     tokens, targets = corpus.held_out_windows(shape.context, SAMPLE_WINDOWS)
     n = shape.sequences
     batches = [(tokens[i : i + n], targets[i : i + n]) for i in range(0, len(tokens) - n + 1, n)]
-    lowered: Lowered = lower(gpt_forward(shape, rows=rows, cols=cols, dtype=dtype))
+    lowered: Lowered = lower(gpt_forward(shape, rows=rows, cols=cols, dtype=dtype), sram_words=sram_words_of(fabric))
     result = run(lowered, fabric, steps=len(batches), weights=memoryx.weights, batches=batches, taps=False)
     return float(np.mean(result.losses))
 

@@ -12,7 +12,7 @@ from typing import Any, Final, Self
 
 from yieldkit.emulator.hooks import LaunchHooks, LinkHook, RegisterHook, ResultHook, RouteHook, SramHook
 from yieldkit.emulator.isa import COLOURS, POSITIONS, SRAM_WORDS
-from yieldkit.emulator.lowering import LoweredLaunch
+from yieldkit.emulator.lowering import Lowered, LoweredLaunch
 from yieldkit.emulator.placement import Placement
 from yieldkit.errors import BadInput
 from yieldkit.quantities import LinkKey, Site
@@ -147,6 +147,29 @@ class FaultPlan:
         if ends is None or here is None:
             return None
         return here
+
+    def check(self, lowered: Lowered) -> None:
+        """Refuse events that no run of this program could ever meet.
+
+        Raises:
+            BadInput: unknown launch, a phase, task or address beyond what there is.
+        """
+        launches = {low.name: low for low in lowered.launches}
+        for event in self.events:
+            low = launches.get(event.launch)
+            if low is None:
+                raise BadInput(
+                    "fault names an unknown launch", value=event.launch, cure=f"known: {', '.join(launches)}"
+                )
+            tasks = max(role.n_tasks for role in low.roles)
+            limits = {
+                "sram": ("address", event.address, lowered.sram_words),
+                "register": ("task", event.task, tasks),
+                "result": ("task", event.task, tasks),
+            }
+            name, value, limit = limits.get(event.place, ("phase", event.phase, len(low.launch.phases)))
+            if value >= limit:
+                raise BadInput(f"fault {name} in launch {low.name!r} must be below {limit}", value=value)
 
     def hooks(self, step: int, low: LoweredLaunch) -> LaunchHooks:
         """What strikes during a launch, in logical coordinates."""
