@@ -104,6 +104,8 @@ class FaultSampler:
         candidates = np.flatnonzero((tasks[:, 0] & 0x3F) == OPCODES["mac"])
         if len(candidates) == 0:
             candidates = np.arange(image.n_tasks)
+        if len(candidates) == 0:
+            raise BadInput(f"core ({common['row']}, {common['col']}) runs nothing in launch {low.name!r}")
         extents = task_extents(image.tables, image.n_tasks)[candidates]
         place = int(rng.integers(extents.sum()))
         number = int(np.searchsorted(np.cumsum(extents), place, side="right"))
@@ -115,7 +117,8 @@ class FaultSampler:
         """A bit of the header and tables in SRAM, of a route word in use, or of a register of a running task."""
         image = low.roles[role]
         routes = np.argwhere(image.routes != 0)
-        registers = 3 * 4 * 32 + 2 * 32
+        # A core without tasks loads no registers.
+        registers = 3 * 4 * 32 + 2 * 32 if image.n_tasks else 0
         bits = np.array([(2 + len(image.tables)) * 32, len(routes) * _ROUTE_BITS, registers], np.int64)
         place = int(rng.integers(bits.sum()))
         phase = int(rng.integers(len(low.launch.phases)))
