@@ -230,7 +230,7 @@ class _Compiler:
             if phase.y not in self.writes:
                 raise Widen({phase.y: self.full})
             self.writes[phase.y] = self.full
-        direct = not (sums or phase.accumulate or fmt or phase.x == phase.y)
+        direct = not (sums or phase.accumulate or fmt)
         total = self.number(phase.y) if direct else SUM
         row = self._product_row(
             (total, self.number(phase.x), STREAM),
@@ -288,9 +288,13 @@ class _Compiler:
             self._narrow(phase.x, phase.w),
             (self._words(phase.x), self._words(phase.w)),
         )
-        self.written(phase.y, (1, cols))
-        y = self.number(phase.y)
-        copy = copy_row("mov", self.fmt(phase.y), (y, SUM, SUM), [(rows * b * n, (1, 1, 1))])
+        y, block = self.number(phase.y), rows * b * n
+        if phase.y != phase.x:
+            self.written(phase.y, (1, cols))
+        elif self.layout(phase.y)[1] != cols:
+            raise Widen({phase.y: (self.layout(phase.y)[0], cols)})
+        copies = self.layout(phase.y)[0]
+        copy = copy_row("mov", self.fmt(phase.y), (y, SUM, SUM), [(copies, (block, 0, 0)), (block, (1, 1, 1))])
         return self.plan(group([copy]), product=_table(group([row])), sums=(rows, b, n))
 
     def _chain(self, target: int, source: str, axis: int, op: str, layout: Layout) -> Rows:

@@ -182,8 +182,11 @@ class TensorExecutor:
     def _flip(self, low: LoweredLaunch, hook: SramHook) -> None:
         """XOR a word of SRAM; a word that holds nothing live, or an ignored high half, changes no value."""
         meaning = self.lowered.meaning(low.index, hook.phase, int(low.role_of[hook.r, hook.c]), hook.address)
-        if meaning.kind not in ("tensor", "constant") or meaning.name not in self.arrays:
+        if meaning.kind not in ("tensor", "constant"):
             return
+        if meaning.name not in self.arrays:
+            shape = (*self._plans.setting.usual(meaning.name), *self.lowered.tensors[meaning.name].dims)
+            self._put(meaning.name, np.zeros(shape, np.float32))
         array = self.read(meaning.name)
         dtype = self.lowered.tensors[meaning.name].dtype
         block = array[hook.r, hook.c].reshape(-1)
@@ -207,6 +210,8 @@ class TensorExecutor:
 
     def _make(self, name: str, layout: Layout) -> None:
         """An array for what a phase writes: in the memory laid out beforehand, or of its own where copies differ."""
+        if self._layout.get(name) == layout:
+            return
         known = self._usual.get(name)
         if known is None or known[0].shape[:2] != layout:
             shape = (*layout, *self.lowered.tensors[name].dims)
