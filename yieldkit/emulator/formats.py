@@ -46,7 +46,13 @@ def encode_words(values: npt.ArrayLike, dtype: str) -> U32:
     with np.errstate(over="ignore", under="ignore"):
         half = array.astype(np.float16)
     words = half.view(np.uint16).astype(np.uint32)
-    words[np.isnan(half)] = 0x7E00
+    nan = np.isnan(half)
+    if nan.any():
+        # As in the other formats a NaN keeps its bits: it may be the word that a fault left, and be struck again.
+        bits = array.view(np.uint32)[nan]
+        payload = (bits >> np.uint32(13)) & np.uint32(0x3FF)
+        payload[payload == 0] = 0x200
+        words[nan] = ((bits >> np.uint32(16)) & np.uint32(0x8000)) | np.uint32(0x7C00) | payload
     return words
 
 
