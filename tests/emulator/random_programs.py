@@ -16,6 +16,7 @@ from yieldkit.workloads.program import (
     REDUCING_OPS,
     UNARY_OPS,
     AllReduce,
+    Broadcast,
     ChainAccumulate,
     Compute,
     Gemm,
@@ -55,7 +56,7 @@ class RandomProgram:
 
     KINDS = (
         "compute", "compute", "compute", "gemm", "wgrad", "gemv", "all_reduce", "chain_accumulate", "stream_out",
-        "shift", "cut",
+        "shift", "broadcast", "cut",
     )  # fmt: skip
 
     def __init__(self, rng, rows, cols, dtype, specials=0.0):
@@ -233,6 +234,13 @@ class RandomProgram:
             instrs.append(Instr(op, tuple(axes), whole, a, self.operand(axes, None) if op == "mac" else whole))
         self.b.phase(ChainAccumulate(self.name("a"), acc, start, tuple(instrs)))
         self.written.append(acc)
+
+    def _broadcast(self):
+        dims, dtype = (self.extent(5),), self.some_dtype()
+        x = self.source(dims, dtype)
+        y = self.declare(dims, dtype, str(self.rng.choice(["rc", "r", "c"])))
+        self.b.phase(Broadcast(self.name("b"), str(self.rng.choice(["row", "col"])), x, y))
+        self.written.append(y)
 
     def _shift(self):
         dims, dtype = (self.extent(5),), self.some_dtype()

@@ -28,6 +28,7 @@ from yieldkit.emulator.isa import (
 from yieldkit.errors import BadInput
 from yieldkit.workloads.program import (
     AllReduce,
+    Broadcast,
     ChainAccumulate,
     Compute,
     Gemm,
@@ -144,6 +145,8 @@ def channels_of(program: Program, phase: Phase) -> tuple[str, ...]:
         if phase.axis == "row":
             return ("chain_east", "row_multicast_west")
         return ("chain_south", "column_multicast_north")
+    if isinstance(phase, Broadcast):
+        return ("row_multicast_west",) if phase.axis == "row" else ("column_multicast_north",)
     if isinstance(phase, ChainAccumulate):
         return ("chain_south", "column_multicast_north")
     if isinstance(phase, StreamIn):
@@ -179,6 +182,8 @@ def emit_phase(code: CoreCode, program: Program, phase: Phase) -> None:
         _gemv(code, program, phase)
     elif isinstance(phase, AllReduce):
         _all_reduce(code, program, phase)
+    elif isinstance(phase, Broadcast):
+        _broadcast(code, program, phase)
     elif isinstance(phase, ChainAccumulate):
         _chain_accumulate(code, program, phase)
     elif isinstance(phase, StreamIn):
@@ -383,6 +388,20 @@ def _all_reduce(code: CoreCode, program: Program, phase: AllReduce) -> None:
     else:
         code.task(phase.op, after, before, x)
     code.task("mov", y, code.receive(back, "fp32", [count]))
+
+
+def _broadcast(code: CoreCode, program: Program, phase: Broadcast) -> None:
+    tensor = program.table[phase.x]
+    row = phase.axis == "row"
+    place, size = (code.c, code.cols) if row else (code.r, code.rows)
+    colour = COLOUR_OF["row_multicast_west" if row else "column_multicast_north"]
+    x, y = code.memory(phase.x, [(tensor.size, 1)]), code.memory(phase.y, [(tensor.size, 1)])
+    if place < size - 1:
+        code.task("mov", y, code.receive(colour, tensor.dtype, [tensor.size]))
+        return
+    if size > 1:
+        code.task("mov", code.send(colour, tensor.dtype, [tensor.size]), x)
+    code.task("mov", y, x)
 
 
 def _chain_accumulate(code: CoreCode, program: Program, phase: ChainAccumulate) -> None:

@@ -17,6 +17,7 @@ from yieldkit.emulator.layouts import OUT, STREAM, SUM, Layout, Plan, Setting, W
 from yieldkit.emulator.vector import Blocks, Rows, Unit, copy_row, covers, group, instruction_rows, put, unit_rows
 from yieldkit.workloads.program import (
     AllReduce,
+    Broadcast,
     ChainAccumulate,
     Compute,
     Gemm,
@@ -79,6 +80,8 @@ class _Compiler:
             return self._gemv(phase)
         if isinstance(phase, AllReduce):
             return self._all_reduce(phase)
+        if isinstance(phase, Broadcast):
+            return self._broadcast(phase)
         if isinstance(phase, ChainAccumulate):
             return self._chain_accumulate(phase)
         if isinstance(phase, StreamIn):
@@ -321,6 +324,18 @@ class _Compiler:
             return self._reduced_in_place(phase, axis, layout)
         self.written(phase.y, layout)
         return self.plan(self._chain(self.number(phase.y), phase.x, axis, phase.op, layout))
+
+    def _broadcast(self, phase: Broadcast) -> Plan:
+        axis = 1 if phase.axis == "row" else 0
+        rows, cols = self.layout(phase.x)
+        layout = (rows, 1) if axis == 1 else (1, cols)
+        step = self.strides(phase.x)
+        self.written(phase.y, layout)
+        yr, yc = self.strides(phase.y)
+        x, y = self.number(phase.x), self.number(phase.y)
+        loops = [(layout[0], (yr, step[0], 0)), (layout[1], (yc, step[1], 0)), (self.tensors[phase.x].size, (1, 1, 0))]
+        last = step[axis] * (self.full[axis] - 1)
+        return self.plan(group([copy_row("mov", self.fmt(phase.y), (y, x, x), loops, offsets=(0, last, 0))]))
 
     def _reduced_in_place(self, phase: AllReduce, axis: int, layout: Layout) -> Plan:
         size = self.tensors[phase.x].size

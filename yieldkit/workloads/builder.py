@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from yieldkit.workloads.program import Compute, Instr, Launch, Phase, Program, Ref, Tensor
+from yieldkit.workloads.program import AllReduce, Compute, Instr, Launch, Phase, Program, Ref, Shift, Tensor
 
 __all__ = ["ProgramBuilder", "at"]
 
@@ -56,6 +56,22 @@ class ProgramBuilder:
     def compute(self, name: str, *instrs: Instr) -> None:
         """Append a compute phase."""
         self.phases.append(Compute(name, tuple(instrs)))
+
+    def halo(self, name: str, x: str, *, north: str, east: str, south: str, west: str) -> None:
+        """Exchange `x` with the four neighbours: `north` receives what the northern neighbour holds, and so on."""
+        for direction, target in (("S", north), ("W", east), ("N", south), ("E", west)):
+            self.phases.append(Shift(f"{name}.{direction}", x, target, direction))
+
+    def barrier(self, name: str) -> None:
+        """No core goes on before every core has come here: a word reduced along rows and columns and sent back."""
+        zero = self.constant("k.zero", 0.0)
+        here, row, everywhere = (f"{name}.{part}" for part in ("here", "row", "all"))
+        self.tensor(here, (1,))
+        self.tensor(row, (1,), "r")
+        self.tensor(everywhere, (1,), "")
+        self.compute(f"{name}.arrive", Instr("mov", (("w", 1),), at(here), zero))
+        self.phases.append(AllReduce(f"{name}.rows", "row", "add", here, row))
+        self.phases.append(AllReduce(f"{name}.cols", "col", "add", row, everywhere))
 
     def launch(self, name: str) -> None:
         """Close the launch that holds the phases written since the last one."""

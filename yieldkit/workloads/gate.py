@@ -13,6 +13,7 @@ from yieldkit.workloads.phases import (
     REDUCING_OPS,
     UNARY_OPS,
     AllReduce,
+    Broadcast,
     ChainAccumulate,
     Gemm,
     Gemv,
@@ -165,6 +166,10 @@ def _check_shapes(program: Program, phase: Phase) -> None:
             problem = "axis must be row or col, op add or max"
         elif x.dims != y.dims or x.dtype != "fp32" or y.dtype != "fp32":
             problem = "x and y need equal dims and fp32"
+    elif isinstance(phase, Broadcast):
+        x, y = table[phase.x], table[phase.y]
+        if phase.axis not in ("row", "col") or x.dims != y.dims or x.dtype != y.dtype or x == y:
+            problem = "axis must be row or col; x and y distinct with equal dims and dtype"
     elif isinstance(phase, ChainAccumulate):
         if table[phase.acc].dtype != "fp32" or any(i.d.tensor != phase.acc for i in (phase.start, *phase.instrs)):
             problem = "every instruction must write the fp32 accumulator"

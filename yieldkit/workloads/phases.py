@@ -14,6 +14,7 @@ __all__ = [
     "REDUCING_OPS",
     "UNARY_OPS",
     "AllReduce",
+    "Broadcast",
     "ChainAccumulate",
     "Compute",
     "Gemm",
@@ -172,6 +173,17 @@ class AllReduce:
 
 
 @dataclass(frozen=True)
+class Broadcast:
+    """The last column's `x` to every core of its row ("row"), or the last row's to every core of its column ("col")."""
+
+    kind: ClassVar[str] = "broadcast"
+    name: str
+    axis: str
+    x: str
+    y: str
+
+
+@dataclass(frozen=True)
 class ChainAccumulate:
     """An accumulator that travels down the columns: each core goes on from what its northern neighbour sent.
 
@@ -228,9 +240,10 @@ class Shift:
     direction: str
 
 
-Phase = Compute | Gemm | WGrad | Gemv | AllReduce | ChainAccumulate | StreamIn | StreamOut | Shift
+Phase = Compute | Gemm | WGrad | Gemv | AllReduce | Broadcast | ChainAccumulate | StreamIn | StreamOut | Shift
 PHASE_KINDS: Final[Mapping[str, type[Any]]] = {
-    cls.kind: cls for cls in (Compute, Gemm, WGrad, Gemv, AllReduce, ChainAccumulate, StreamIn, StreamOut, Shift)
+    cls.kind: cls
+    for cls in (Compute, Gemm, WGrad, Gemv, AllReduce, Broadcast, ChainAccumulate, StreamIn, StreamOut, Shift)
 }
 
 
@@ -272,7 +285,7 @@ def tensors_of(phase: Phase) -> tuple[str, ...]:
 def written_by(phase: Phase) -> tuple[str, ...]:
     """Names of the tensors a phase writes."""
     names = [instr.d.tensor for instr in instrs_of(phase)]
-    if isinstance(phase, Gemm | Gemv | AllReduce | Shift):
+    if isinstance(phase, Gemm | Gemv | AllReduce | Broadcast | Shift):
         names.append(phase.y)
     elif isinstance(phase, StreamIn):
         names.append(phase.tensor)
