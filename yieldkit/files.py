@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import stat
 import tempfile
 from pathlib import Path
 
@@ -47,7 +48,11 @@ def read_bytes(path: str | Path, *, limit_bytes: int = 2 << 30) -> bytes:
     """Read a file, with one clear error when it is missing, a folder, unreadable or too large."""
     source = Path(path)
     try:
-        size = source.stat().st_size
+        facts = source.stat()
+        # A pipe or a device would be read without end.
+        if not stat.S_ISREG(facts.st_mode) and not source.is_dir():
+            raise BadFile(source, "is not a regular file")
+        size = facts.st_size
         if size > limit_bytes:
             raise BadFile(source, f"is larger than {limit_bytes} bytes", value=size)
         return source.read_bytes()

@@ -22,7 +22,9 @@ def command() -> None:
     """Make programs and run them on a booted wafer."""
 
 
-def _fabric(image: Path | None, preset: str | None, spec: Path | None, perfect: str | None) -> Fabric:
+def _fabric(
+    image: Path | None, preset: str | None, spec: Path | None, perfect: str | None, wafer_id: str | None
+) -> Fabric:
     from yieldkit.cli.spec_options import chosen_wafer
     from yieldkit.errors import BadInput
     from yieldkit.fabric import Fabric, FirmwareImage
@@ -37,7 +39,7 @@ def _fabric(image: Path | None, preset: str | None, spec: Path | None, perfect: 
     if preset is None and spec is None:
         raise BadInput("--image needs the wafer it is for: --preset NAME or --spec FILE")
     wafer = chosen_wafer(preset, str(spec) if spec is not None else None)
-    return Fabric.boot(FirmwareImage.load(str(image)), wafer)
+    return Fabric.boot(FirmwareImage.load(str(image)), wafer, wafer_id=wafer_id)
 
 
 @command.command("program")
@@ -99,6 +101,7 @@ def make_program(
 @click.option("--image", type=click.Path(path_type=Path), help="Firmware image of the wafer.")
 @click.option("--preset", help="Wafer preset the image is for.")
 @click.option("--spec", type=click.Path(path_type=Path), help="Wafer spec the image is for.")
+@click.option("--wafer-id", help="The single wafer that is there; an image for another one is refused.")
 @click.option("--perfect", help="ROWSxCOLS: a fabric without a wafer.")
 @click.option("--steps", type=click.IntRange(min=1), default=1, show_default=True)
 @click.option("--executor", type=click.Choice(["tensor", "reference"]), default="tensor", show_default=True)
@@ -112,6 +115,7 @@ def run_program(
     image: Path | None,
     preset: str | None,
     spec: Path | None,
+    wafer_id: str | None,
     perfect: str | None,
     steps: int,
     executor: str,
@@ -130,7 +134,7 @@ def run_program(
     from yieldkit.files import write_text
     from yieldkit.workloads import Program
 
-    fabric = _fabric(image, preset, spec, perfect)
+    fabric = _fabric(image, preset, spec, perfect, wafer_id)
     program = Program.load(program_file)
     plan = None
     if fault_file is not None:

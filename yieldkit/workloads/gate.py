@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from yieldkit.errors import BadInput
 from yieldkit.workloads.phases import (
@@ -35,6 +35,8 @@ if TYPE_CHECKING:
     from yieldkit.workloads.program import Program
 
 __all__ = ["check_program", "covers"]
+
+ADDRESSABLE_WORDS: Final = 1 << 14
 
 
 def check_program(program: Program) -> None:
@@ -80,6 +82,12 @@ def check_program(program: Program) -> None:
 def _check_tensor(program: Program, tensor: Tensor) -> None:
     if tensor.dtype not in DTYPES or tensor.over not in OVERS:
         raise BadInput(f"tensor {tensor.name!r}: dtype or over unknown", value=(tensor.dtype, tensor.over))
+    if tensor.size > ADDRESSABLE_WORDS:
+        raise BadInput(
+            f"tensor {tensor.name!r}: a core addresses {ADDRESSABLE_WORDS} words",
+            value=tensor.size,
+            cure="cut it finer",
+        )
     if any(extent < 1 for extent in tensor.dims):
         raise BadInput(f"tensor {tensor.name!r}: dims must be positive", value=tensor.dims)
     if tensor.values:

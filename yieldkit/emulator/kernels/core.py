@@ -180,6 +180,10 @@ def run_core(state, triggers, taps, budget, core, burst):
     while True:
         status = state.status[core]
         if status == READY:
+            # Tasks without elements in a loop would never come to the check of elements.
+            if state.executed[core] >= budget[core]:
+                state.status[core] = RUNAWAY
+                return True
             _start_task(state, triggers, core)
             moved = True
             continue
