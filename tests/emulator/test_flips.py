@@ -18,6 +18,8 @@ from tests.emulator.flip_table import (
     table,
 )
 from tests.emulator.tiny import gemm_program
+from yieldkit.emulator.hooks import LaunchHooks, SramHook
+from yieldkit.emulator.machine import Machine
 
 
 @pytest.fixture(autouse=True)
@@ -76,3 +78,23 @@ def test_the_documented_table_is_what_comes_out():
     text = TARGET.read_text()
     assert f"## Core (0, 0)\n\n{markdown(table(low, streams, [(0, 0)]))}\n" in text
     assert len(re.findall("^## Core", text, re.M)) == len(low.launches[0].roles)
+
+
+def test_a_loop_of_empty_tasks_ends_as_a_runaway() -> None:
+    """Two flips in one core: its first task has no elements and is followed by itself."""
+    low, streams = gemm_program(2, 3)
+    launch = low.launches[0]
+    image = launch.roles[launch.role_of[0, 0]]
+    number = int(image.tables[1]) & 0x3FF
+    descriptor = 2 * image.n_tasks + 4 * number + 1
+    extent, following = int(image.tables[descriptor]) & 0xFFFF, (int(image.tables[0]) >> 7) & 0xFFF
+    hooks = LaunchHooks(
+        sram=(
+            SramHook(0, 0, 0, launch.table_base, following << 7),
+            SramHook(0, 0, 0, launch.table_base + descriptor, extent),
+        )
+    )
+    result = Machine(low).launch(launch, streams, hooks)
+    assert not result.completed
+    assert result.scan is not None
+    assert (0, 0, "STALLED", 0, -1) in result.scan.waiting
