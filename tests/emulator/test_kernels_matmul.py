@@ -1,19 +1,19 @@
-"""Tiled products against a loop over K with NumPy scalars' rounding; fused against plain; threads; layouts."""
+"""Tiled products against a loop over K with NumPy scalars' rounding; fused against plain; parts; layouts."""
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from yieldkit.emulator.kernels import matmul
-from yieldkit.emulator.kernels.matmul import (
+from tests.emulator.kernel_arrays import (
     batched_matmul,
     blocks_matmul,
     blocks_weight_gradient,
     products_are_exact,
+    run_product,
     tiled_matmul,
 )
-from yieldkit.errors import BadInput
+from yieldkit.emulator.kernels import matmul
 
 NAN = np.uint32(0x7FC00000)
 
@@ -75,9 +75,9 @@ def test_equals_the_definition(m, k_tile, tiles, n, kind, seed):
     rng = np.random.default_rng(seed)
     a, b = _draw(rng, (m, k_tile * tiles), kind), _draw(rng, (k_tile * tiles, n), kind)
     expected = _by_definition(a, b, tiles)
-    for exact in (True, False):
-        for threads in (1, 3):
-            result = tiled_matmul(a, b, tiles, exact_products=exact, threads=threads)
+    for fuse in (True, False):
+        for parts in (1, 3):
+            result = tiled_matmul(a, b, tiles, fuse=fuse, parts=parts)
             assert np.array_equal(_bits(result), expected)
 
 
@@ -119,8 +119,8 @@ def test_fused_and_plain_agree_where_products_are_exact():
         assert products_are_exact(a, b)
         fused, plain = np.empty((2, 100, 70), np.float32)
         six = [x[None, None, None, :, None, :] for x in (a, b, fused, plain)]
-        matmul._run(six[0], six[1], six[2], 8, True, 0, 1, 0, 100)
-        matmul._run(six[0], six[1], six[3], 8, False, 0, 1, 0, 100)
+        run_product(six[0], six[1], six[2], 8, True, 0, 1, 0, 100)
+        run_product(six[0], six[1], six[3], 8, False, 0, 1, 0, 100)
         assert np.array_equal(_bits(fused), _bits(plain))
 
 
@@ -143,7 +143,7 @@ def test_scan_catches_what_fusing_would_change(a, b):
     if matmul.HOST_HAS_FMA:
         out = np.empty((1, 1), np.float32)
         six = [x[None, None, None, :, None, :] for x in (a, b, out)]
-        matmul._run(*six, 2, True, 0, 1, 0, 1)
+        run_product(*six, 2, True, 0, 1, 0, 1)
         assert not np.array_equal(_bits(out), expected)
 
 
@@ -178,13 +178,13 @@ def test_blocks(rows, columns, tokens, features, out_columns, out_features, kind
     x = _draw(rng, (rows * tokens, columns * features), kind)
     w = _draw(rng, (columns * features, out_columns * out_features), kind)
     blocks = _to_blocks(x, rows, columns)
-    y = blocks_matmul(blocks, w, out_columns, threads=2)
+    y = blocks_matmul(blocks, w, out_columns, parts=2)
     expected = _by_definition(x, w, columns).view(np.float32)
     assert np.array_equal(_bits(y), _bits(_to_blocks(expected, rows, out_columns)))
     transposed = np.ascontiguousarray(w.T).T
     assert np.array_equal(_bits(blocks_matmul(blocks, transposed, out_columns)), _bits(y))
     dy = _draw(rng, (rows * tokens, out_columns * out_features), kind)
-    gradient = blocks_weight_gradient(blocks, _to_blocks(dy, rows, out_columns), threads=2)
+    gradient = blocks_weight_gradient(blocks, _to_blocks(dy, rows, out_columns), parts=2)
     assert np.array_equal(_bits(gradient), _by_definition(np.ascontiguousarray(x.T), dy, rows))
 
 
@@ -203,9 +203,8 @@ def test_batches(batch, m, k_tile, tiles, n, kind, seed):
     a = _draw(rng, (batch[1], m, batch[0], k_tile * tiles), kind).transpose(2, 0, 1, 3)
     b = _draw(rng, (*batch, n, k_tile * tiles), kind).swapaxes(2, 3)
     expected = _by_definition(a, b, tiles)
-    for threads in (1, 2):
-        assert np.array_equal(_bits(batched_matmul(a, b, tiles, threads=threads)), expected)
-    assert np.array_equal(_bits(batched_matmul(a[0], b[0], tiles)), expected[0])
+    for parts in (1, 2):
+        assert np.array_equal(_bits(batched_matmul(a, b, tiles, parts=parts)), expected)
     shared = np.broadcast_to(b[:, :1], b.shape)
     assert np.array_equal(_bits(batched_matmul(a, shared, tiles)), _by_definition(a, shared, tiles))
 
@@ -223,20 +222,3 @@ def test_result_goes_where_it_is_wanted():
 def test_results_are_canonical():
     a = np.array([[0xFFC12345, 0x3F800000], [0x7F800000, 0xFF800000]], np.uint32).view(np.float32)
     assert np.all(_bits(tiled_matmul(a, np.ones((2, 3), np.float32), 1)) == NAN)
-
-
-def test_bad_input():
-    a, b = np.ones((4, 6), np.float32), np.ones((6, 4), np.float32)
-    with pytest.raises(BadInput, match="tiles"):
-        tiled_matmul(a, b, 4)
-    with pytest.raises(BadInput, match="does not fit"):
-        tiled_matmul(a, a, 1)
-    with pytest.raises(BadInput, match="float32"):
-        tiled_matmul(a.astype(np.float64), b, 1)
-    with pytest.raises(BadInput, match="threads"):
-        tiled_matmul(a, b, 1, threads=0)
-    square = np.ones((4, 4), np.float32)
-    with pytest.raises(BadInput, match="shares memory"):
-        tiled_matmul(square, square, 1, out=square)
-    with pytest.raises(BadInput, match="read-only"):
-        tiled_matmul(square, square, 1, out=np.broadcast_to(np.float32(0), (4, 4)))

@@ -5,8 +5,6 @@ Opcodes and formats are those of the configuration words. Every result is rounde
 are gathered, computed and scattered, so that one compiled version serves every layout.
 """
 
-from collections.abc import Sequence
-
 import numpy as np
 from numba import njit
 
@@ -24,7 +22,6 @@ from yieldkit.emulator.kernels.scalar import (
     sigmoid32,
     sqrt32,
 )
-from yieldkit.errors import BadInput
 
 MOV, ADD, SUB, MUL, MAX, MAC, EQ, SELECT = 1, 2, 3, 4, 5, 6, 7, 8
 EXP, LOG, RECIP, RSQRT, SQRT, SIGMOID, GELU, GELU_GRAD = 9, 10, 11, 12, 13, 14, 15, 16
@@ -35,8 +32,6 @@ _LONG_RUN = 16  # from here on a block copy beats a loop
 _NAN = np.float32(np.nan)
 _ZERO = np.float32(0.0)
 _ONE = np.float32(1.0)
-_READS_D = (MAC, SELECT)
-_READS_B = (ADD, SUB, MUL, MAX, MAC, EQ, SELECT, GELU_GRAD)
 
 
 @njit(cache=True, error_model="numpy")
@@ -206,57 +201,3 @@ def _apply(op, d, a, b, shape, strides, reads_d, reads_b, fmt):
         _compute(op, d_buffer, a_buffer, b_buffer, count)
         _round(a_buffer, d_buffer, count, fmt)
         _scatter(a_buffer, d, shape, strides[0], first, count)
-
-
-def _address(x: np.ndarray) -> int:
-    return int(x.__array_interface__["data"][0])
-
-
-def _views(d: np.ndarray, operands: Sequence[np.ndarray], fmt: int) -> list[np.ndarray]:
-    """All operands as views of d's shape."""
-    if fmt not in (0, 1, 2):
-        raise BadInput(f"fmt: 0 fp32, 1 bf16 or 2 fp16 expected, got {fmt}")
-    if d.ndim > AXES:
-        raise BadInput(f"d: at most {AXES} axes, got shape {d.shape}")
-    if not d.flags.writeable:
-        raise BadInput("d: a read-only array cannot take results")
-    views = []
-    for x in (d, *operands):
-        if x.dtype != np.float32:
-            raise BadInput(f"operand of dtype {x.dtype}: float32 expected")
-        if x.shape != d.shape:
-            try:
-                x = np.broadcast_to(x, d.shape)
-            except ValueError:
-                raise BadInput(f"operand of shape {x.shape} does not fit d of shape {d.shape}") from None
-        if any(stride % 4 for stride in x.strides):
-            raise BadInput(f"strides {x.strides} are not whole elements; pass a copy")
-        views.append(x)
-    return views
-
-
-def apply(op: int, d: np.ndarray, a: np.ndarray, b: np.ndarray | None, fmt: int) -> np.ndarray:
-    """Set d to op(a, b) element by element, rounded to format `fmt`; returns `d`.
-
-    MOV a; ADD, SUB, MUL; MAX (a if a > b else b, NaN where either is); MAC d + a b, product rounded first; EQ 1 or 0;
-    SELECT a where b is not 0, else d; GELU_GRAD a gelu'(b); EXP, LOG, RECIP, RSQRT, SQRT, SIGMOID, GELU of a.
-    `a` and `b` are float32 views that broadcast to `d` (up to 4 axes, any strides). `d` may be the same view as an
-    operand; otherwise it must not overlap with one.
-    """
-    if not MOV <= op <= GELU_GRAD:
-        raise BadInput(f"op: opcode {MOV} to {GELU_GRAD} expected, got {op}")
-    reads_b = op in _READS_B
-    if reads_b and b is None:
-        raise BadInput(f"b: operation {op} needs a second operand")
-    views = _views(d, (a, b) if reads_b and b is not None else (a,), fmt)
-    if d.size == 0:
-        return d
-    missing = AXES - d.ndim
-    shape = np.array((1,) * missing + d.shape, np.int64)
-    strides = np.zeros((3, AXES), np.int64)
-    for row, x in zip(strides, views, strict=False):
-        row[missing:] = x.strides
-    strides //= 4
-    addresses = [_address(x) for x in views]
-    _apply(op, addresses[0], addresses[1], addresses[-1], shape, strides, op in _READS_D, reads_b, fmt)
-    return d

@@ -9,8 +9,6 @@ operands: the significant bits of both together are at most 24, the smallest pro
 largest one finite. Otherwise products and sums are separate operations.
 """
 
-from concurrent.futures import ThreadPoolExecutor
-
 import numpy as np
 from numba import carray, njit
 
@@ -28,7 +26,6 @@ from yieldkit.emulator.kernels.register_block import (
     store_lanes,
 )
 from yieldkit.emulator.kernels.scalar import bits_f32, canon, f32_bits
-from yieldkit.errors import BadInput
 
 # Elements of K per pass: a panel of B (16 columns) then fits half a 32 KB first-level cache.
 _K_BLOCK = 256
@@ -80,18 +77,6 @@ def _exact(a, b):
 def scan_is_exact(a, a_size, b, b_size):
     """Whether all products of two runs of float32, given by address and length, are exact."""
     return _exact(carray(floats_at(a), a_size), carray(floats_at(b), b_size))
-
-
-def _flat(x: np.ndarray) -> np.ndarray:
-    x = x[tuple(slice(0, 1) if s == 0 else slice(None) for s in x.strides)]
-    return np.require(np.ravel(x, order="K"), requirements="W")
-
-
-def products_are_exact(a: np.ndarray, b: np.ndarray) -> bool:
-    """Whether every product of an element of `a` and one of `b` (float32 arrays) is exact in fp32, by a quick scan."""
-    flat = [_flat(x) for x in (a, b)]
-    (a_at, a_size), (b_at, b_size) = ((x.__array_interface__["data"][0], x.size) for x in flat)
-    return bool(scan_is_exact(a_at, a_size, b_at, b_size))
 
 
 @njit(cache=True, error_model="numpy", nogil=True)
@@ -252,178 +237,4 @@ def _product(
                                         store_at(out, to, canon(value) if last else value)
 
 
-def _run(a: np.ndarray, b: np.ndarray, out: np.ndarray, k_tile: int, fused: bool, *share: int) -> None:
-    operands = [(x.__array_interface__["data"][0], x.shape, x.strides) for x in (a, b, out)]
-    _product(*operands[0], *operands[1], *operands[2], k_tile, fused, *share)
-
-
-def _checked(name: str, x: np.ndarray, dimensions: int) -> np.ndarray:
-    if x.dtype != np.float32 or x.ndim != dimensions:
-        raise BadInput(f"{name}: float32 with {dimensions} axes expected, got {x.dtype} with {x.ndim}")
-    if any(stride % 4 for stride in x.strides):
-        raise BadInput(f"{name}: strides {x.strides} are not whole elements; pass a copy")
-    return x
-
-
-def _shares(total: int, parts: int, step: int) -> list[tuple[int, int]]:
-    size = -(-total // (parts * step)) * step
-    return [(start, min(start + size, total)) for start in range(0, total, size)] if total else []
-
-
-def split_product(
-    a: np.ndarray, b: np.ndarray, out: np.ndarray, *, k_tile: int, exact_products: bool = True, threads: int = 1
-) -> np.ndarray:
-    """Product of split, strided operands into `out`; the general form of this module's other functions.
-
-    a[batch, batch, rows, rows, K, K], b[batch, batch, K, K, columns, columns], out[batch, batch, rows, rows, columns,
-    columns], all float32; each matrix axis is (outer, inner), split independently in each operand. `k_tile`: elements
-    of K per tile, dividing K. `exact_products` False: never fuse. `threads`: each takes rows or batches of its own.
-
-    Raises:
-        BadInput: shapes, dtypes, tiles or strides do not fit, or `out` is read-only or overlaps an operand.
-    """
-    a, b, out = _checked("a", a, 6), _checked("b", b, 6), _checked("out", out, 6)
-    batches = a.shape[0] * a.shape[1]
-    size_m, size_k = a.shape[2] * a.shape[3], a.shape[4] * a.shape[5]
-    size_n = b.shape[4] * b.shape[5]
-    if b.shape[2] * b.shape[3] != size_k or b.shape[:2] != a.shape[:2]:
-        raise BadInput(f"b: shape {b.shape} does not fit a of shape {a.shape}")
-    if out.shape[:2] != a.shape[:2] or out.shape[2] * out.shape[3] != size_m or out.shape[4] * out.shape[5] != size_n:
-        raise BadInput(f"out: shape {out.shape} does not fit operands of shapes {a.shape} and {b.shape}")
-    if size_k == 0 or k_tile < 1 or size_k % k_tile:
-        raise BadInput(f"k_tile: {k_tile} does not divide K = {size_k}")
-    if not out.flags.writeable:
-        raise BadInput("out: a read-only array cannot take results")
-    if threads < 1:
-        raise BadInput(f"threads: at least 1, got {threads}")
-    if np.may_share_memory(out, a) or np.may_share_memory(out, b):
-        raise BadInput("out: shares memory with an operand; pass an array of its own")
-    if out.size == 0:
-        return out
-    fused = bool(exact_products) and HOST_HAS_FMA and products_are_exact(a, b)
-    if batches >= threads:
-        shares = [(lo, hi, 0, size_m) for lo, hi in _shares(batches, threads, 1)]
-    else:
-        shares = [(0, batches, lo, hi) for lo, hi in _shares(size_m, threads, FUSED_ROWS * PLAIN_ROWS)]
-    if len(shares) == 1:
-        _run(a, b, out, k_tile, fused, *shares[0])
-    else:
-        with ThreadPoolExecutor(len(shares)) as pool:
-            list(pool.map(lambda share: _run(a, b, out, k_tile, fused, *share), shares))
-    return out
-
-
-def _tile(size: int, tiles: int) -> int:
-    if tiles < 1 or size % tiles:
-        raise BadInput(f"tiles: {tiles} does not divide K = {size}")
-    return size // tiles
-
-
-def tiled_matmul(
-    a: np.ndarray,
-    b: np.ndarray,
-    tiles: int,
-    *,
-    out: np.ndarray | None = None,
-    exact_products: bool = True,
-    threads: int = 1,
-) -> np.ndarray:
-    """a[M, K] b[K, N] in `tiles` equal tiles of K, as float32 [M, N]; any strides."""
-    a, b = _checked("a", a, 2), _checked("b", b, 2)
-    if out is None:
-        out = np.empty((a.shape[0], b.shape[1]), np.float32)
-    split_product(
-        a[None, None, None, :, None, :],
-        b[None, None, None, :, None, :],
-        _checked("out", out, 2)[None, None, None, :, None, :],
-        k_tile=_tile(a.shape[1], tiles),
-        exact_products=exact_products,
-        threads=threads,
-    )
-    return out
-
-
-def blocks_matmul(
-    x: np.ndarray,
-    w: np.ndarray,
-    columns: int,
-    *,
-    out: np.ndarray | None = None,
-    exact_products: bool = True,
-    threads: int = 1,
-) -> np.ndarray:
-    """X w, with x[R, C, Tb, Kc] in blocks (one K tile per column of blocks) and w[C * Kc, N]: [R, columns, Tb, Nc].
-
-    Token (r, t) is row r * Tb + t, feature (c, i) is c * Kc + i; N = columns * Nc. `w` may be a transposed view, which
-    gives the product for the input gradients.
-    """
-    x, w = _checked("x", x, 4), _checked("w", w, 2)
-    rows, tiles, tokens, features = x.shape
-    if w.shape[0] != tiles * features or columns < 1 or w.shape[1] % columns:
-        raise BadInput(f"w: shape {w.shape} does not fit blocks of shape {x.shape} and {columns} columns of output")
-    if out is None:
-        out = np.empty((rows, columns, tokens, w.shape[1] // columns), np.float32)
-    split_product(
-        x.transpose(0, 2, 1, 3)[None, None],
-        w[None, None, None, :, None, :],
-        _checked("out", out, 4).transpose(0, 2, 1, 3)[None, None],
-        k_tile=features,
-        exact_products=exact_products,
-        threads=threads,
-    )
-    return out
-
-
-def blocks_weight_gradient(
-    x: np.ndarray, dy: np.ndarray, *, out: np.ndarray | None = None, exact_products: bool = True, threads: int = 1
-) -> np.ndarray:
-    """The transpose of x times dy, x[R, C, Tb, Kc] and dy[R, D, Tb, Nc] in blocks: float32 [C * Kc, D * Nc].
-
-    The sum runs over tokens: one tile per row of blocks, tokens ascending in it, rows chained from the first one.
-    """
-    x, dy = _checked("x", x, 4), _checked("dy", dy, 4)
-    if x.shape[0] != dy.shape[0] or x.shape[2] != dy.shape[2]:
-        raise BadInput(f"dy: blocks of shape {dy.shape} do not fit x of shape {x.shape}")
-    if out is None:
-        out = np.empty((x.shape[1] * x.shape[3], dy.shape[1] * dy.shape[3]), np.float32)
-    split_product(
-        x.transpose(1, 3, 0, 2)[None, None],
-        dy.transpose(0, 2, 1, 3)[None, None],
-        _checked("out", out, 2)[None, None, None, :, None, :],
-        k_tile=x.shape[2],
-        exact_products=exact_products,
-        threads=threads,
-    )
-    return out
-
-
-def batched_matmul(
-    a: np.ndarray,
-    b: np.ndarray,
-    k_tiles: int,
-    *,
-    out: np.ndarray | None = None,
-    exact_products: bool = True,
-    threads: int = 1,
-) -> np.ndarray:
-    """a[..., M, K] b[..., K, N] with one or two batch axes, of any strides, broadcast ones included: [..., M, N]."""
-    if a.ndim not in (3, 4) or a.ndim != b.ndim:
-        raise BadInput(f"a, b: one or two batch axes and two matrix axes each, got shapes {a.shape} and {b.shape}")
-    a, b = _checked("a", a, a.ndim), _checked("b", b, b.ndim)
-    if out is None:
-        out = np.empty((*a.shape[:-1], b.shape[-1]), np.float32)
-    _checked("out", out, a.ndim)
-
-    def split(x: np.ndarray) -> np.ndarray:
-        x = x if x.ndim == 4 else x[None]
-        return x[:, :, None, :, None, :]
-
-    split_product(
-        split(a),
-        split(b),
-        split(out),
-        k_tile=_tile(a.shape[-1], k_tiles),
-        exact_products=exact_products,
-        threads=threads,
-    )
-    return out
+__all__ = ["HOST_HAS_FMA", "scan_is_exact"]
