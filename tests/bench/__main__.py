@@ -1,4 +1,4 @@
-"""`make bench`: every figure in one run, as a table and as JSON; `ratio` is value over peer_value. No time is asserted."""
+"""`make bench`: every figure in one run, as a table and as JSON; `ratio` is value over peer_value."""
 
 from __future__ import annotations
 

@@ -143,8 +143,10 @@ def write_text(
     given = shape.context - characters
     if given < 1:
         raise BadInput(f"characters to write must be below the context of {shape.context}", value=characters)
-    tokens, _ = corpus.held_out_windows(shape.context, 8)
-    prompt = tokens[3, :given].astype(int).tolist()
+    tokens, _ = corpus.held_out_windows(shape.context, SAMPLE_WINDOWS)
+    # A prompt of words: the first of the windows with the most letters (tables and indents say little).
+    letters = ((tokens[:, :given] | 0x20) - ord("a") < 26).sum(axis=1)
+    prompt = tokens[int(letters.argmax()), :given].astype(int).tolist()
     one = GptShape(**{**asdict(shape), "sequences": 1})
     program = gpt_decode(one, side=side, dtype=dtype, prompts=[prompt])
     result = run(program, fabric, steps=shape.context - 1, weights=memoryx.weights, taps=False)
