@@ -17,7 +17,7 @@ from yieldkit.errors import BadInput
 from yieldkit.quantities import LinkKey, Site
 from yieldkit.workloads.program import Program
 
-__all__ = ["FabricView", "Placement"]
+__all__ = ["FabricView", "Placement", "link_pitches"]
 
 
 class FabricView(Protocol):
@@ -126,3 +126,24 @@ class Placement:
         return tuple(
             QueueScan(*self.physical(r, c), port, colour, words) for r, c, port, colour, words in scan.leftover
         )
+
+
+def link_pitches(placement: Placement) -> npt.NDArray[np.int32]:
+    """Core pitches that the link behind each port spans on the repaired mesh.
+
+    A link from (row, col) to (row', col') spans |row' - row| + |col' - col| pitches: wires run along rows and columns
+    (assumption; a diagonal link laid straight would be shorter, and the published fabrics do not say). Ports that leave
+    the rectangle count one pitch.
+
+    Returns:
+        int32[rows * cols, 4], ports N, E, S, W of the rectangle's cores in row-major order.
+    """
+    top, left = placement.origin
+    rows, cols = placement.rows, placement.cols
+    cores = placement.fabric.core_of[top : top + rows, left : left + cols].astype(np.int32)
+    pitches = np.ones((rows, cols, 4), np.int32)
+    down = np.abs(cores[1:] - cores[:-1]).sum(axis=2)
+    right = np.abs(cores[:, 1:] - cores[:, :-1]).sum(axis=2)
+    pitches[1:, :, 0] = pitches[:-1, :, 2] = down
+    pitches[:, 1:, 3] = pitches[:, :-1, 1] = right
+    return pitches.reshape(rows * cols, 4)
