@@ -23,6 +23,8 @@ _DATA: Final = (
     "SimulatedYield",
     "Summary",
     "Table",
+    "TraceSection",
+    "TraceView",
     "TrainingSection",
     "TrialCurve",
     "TrialRow",
@@ -37,8 +39,11 @@ _HOMES: Final[dict[str, str]] = {
     "report_of": "yieldkit.report.assemble",
     "render_report": "yieldkit.report.write",
     "site_states": "yieldkit.report.wafer_map",
+    "trace_view": "yieldkit.report.traces",
     "wafer_section": "yieldkit.report.wafer_map",
     "write_report": "yieldkit.report.write",
+    "write_trace": "yieldkit.report.traces",
+    "write_trace_report": "yieldkit.report.traces",
 }
 
 __all__ = sorted(_HOMES)  # noqa: PLE0605

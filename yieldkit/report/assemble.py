@@ -28,6 +28,8 @@ from yieldkit.report.data import (
     SimulatedYield,
     Summary,
     Table,
+    TraceSection,
+    TraceView,
     TrainingSection,
     TrialCurve,
     TrialRow,
@@ -73,6 +75,7 @@ def report_of(
     chain: WaferChain | None = None,
     yields: YieldResult | None = None,
     training: TrainingOutcome | None = None,
+    traces: Sequence[TraceView] = (),
     campaign: CampaignRun | None = None,
     command: str = "",
     date: str = "",
@@ -85,6 +88,7 @@ def report_of(
         chain: a wafer from defects to a booted fabric.
         yields: closed-form and simulated yields.
         training: a training run on the fabric.
+        traces: launches over time, each made by `trace_view`.
         campaign: a campaign's run folder.
         command: what reproduces the report.
         date: printed as given; none by default, so that equal results give equal bytes.
@@ -102,6 +106,7 @@ def report_of(
         yields=_yields(yields) if yields is not None else None,
         repair=_repair(chain) if chain is not None else None,
         training=_training(training) if training is not None else None,
+        traces=TraceSection(views=tuple(traces)) if traces else None,
         campaign=_campaign(campaign, chain, blind) if campaign is not None and blind is not None else None,
         confusion=_confusion(blind) if blind is not None and blind.records else None,
         taxonomy=load_taxonomy().to_dict() if campaign is not None else None,

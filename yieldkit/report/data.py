@@ -13,6 +13,7 @@ from typing import Annotated, Any, Final, Literal, Self
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
+from yieldkit.emulator.trace import WAIT_WORDS
 from yieldkit.errors import BadSpec
 from yieldkit.files import read_bytes, write_bytes
 from yieldkit.report.packing import unpack
@@ -36,6 +37,8 @@ __all__ = [
     "SimulatedYield",
     "Summary",
     "Table",
+    "TraceSection",
+    "TraceView",
     "TrainingSection",
     "TrialCurve",
     "TrialRow",
@@ -254,6 +257,51 @@ class TrainingSection(_Part):
     sample: str = ""
 
 
+class TraceView(_Part):
+    """One launch over time. Build it with `trace_view`, which packs a `Trace`.
+
+    Attributes:
+        name: what the run was, e.g. "clean".
+        text: a sentence on what is to be seen; may be empty.
+        launch, rows, cols, bin_cycles, cycles, completed, waiting: as in `Trace`.
+        bins: number of bins.
+        hops: int32[bins * rows * cols, 5] packed by `pack`.
+        cores: int32[bins * rows * cols, 3] packed by `pack`: cycles busy, starved, blocked.
+    """
+
+    name: str
+    text: str = ""
+    launch: str
+    rows: int = Field(gt=0)
+    cols: int = Field(gt=0)
+    bins: int = Field(gt=0)
+    bin_cycles: int = Field(gt=0)
+    cycles: int = Field(ge=0)
+    completed: bool
+    waiting: tuple[tuple[int, int, str, int, int], ...] = ()
+    hops: str
+    cores: str
+
+    @model_validator(mode="after")
+    def _fits(self) -> Self:
+        size = self.bins * self.rows * self.cols
+        for text, columns in ((self.hops, 5), (self.cores, 3)):
+            if unpack(text, (size, columns), "int32").min() < 0:
+                raise ValueError("a trace has no negative numbers")
+        if not (self.bins - 1) * self.bin_cycles <= self.cycles <= self.bins * self.bin_cycles:
+            raise ValueError(f"{self.bins} bins of {self.bin_cycles} cycles do not cover {self.cycles} cycles")
+        for r, c, state, _, _ in self.waiting:
+            if not (0 <= r < self.rows and 0 <= c < self.cols) or state not in WAIT_WORDS:
+                raise ValueError(f"core ({r}, {c}) cannot wait as {state}")
+        return self
+
+
+class TraceSection(_Part):
+    """Launches over time: links and cores, so that a stall can be seen."""
+
+    views: tuple[TraceView, ...]
+
+
 class OutcomeCount(_Part):
     """How many trials of one kind of fault ended with one label of the referee."""
 
@@ -342,6 +390,7 @@ class ReportData(_Part):
     yields: YieldSection | None = None
     repair: RepairSection | None = None
     training: TrainingSection | None = None
+    traces: TraceSection | None = None
     campaign: CampaignSection | None = None
     confusion: ConfusionSection | None = None
     taxonomy: dict[str, Any] | None = None

@@ -24,6 +24,17 @@ COLOURS: Final = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e
 _DASHES: Final = ("-", "--", "-.", ":", (0, (5, 1)), (0, (3, 1, 1, 1)), (0, (1, 1)), (0, (7, 2)))
 _HATCHES: Final = ("", "//", "..", "xx", "\\\\", "--", "++", "oo")
 _GREY: Final = "#555555"
+SETTINGS: Final[Any] = {
+    "svg.hashsalt": "yieldkit",
+    "svg.fonttype": "none",
+    "font.family": "sans-serif",
+    "font.sans-serif": ["DejaVu Sans"],
+    "font.size": 9.0,
+    "axes.linewidth": 0.7,
+    "hatch.linewidth": 0.6,
+    "axes.unicode_minus": False,
+}
+"""What matplotlib draws every chart with."""
 
 
 def _plain(axes: Axes) -> Axes:
@@ -178,17 +189,7 @@ def render(draw: Callable[[Axes], object], *, name: str, width: float, height: f
     from matplotlib.backends.backend_svg import FigureCanvasSVG
     from matplotlib.figure import Figure
 
-    settings: Any = {
-        "svg.hashsalt": "yieldkit",
-        "svg.fonttype": "none",
-        "font.family": "sans-serif",
-        "font.sans-serif": ["DejaVu Sans"],
-        "font.size": 9.0,
-        "axes.linewidth": 0.7,
-        "hatch.linewidth": 0.6,
-        "axes.unicode_minus": False,
-    }
-    with matplotlib.rc_context(settings):
+    with matplotlib.rc_context(SETTINGS):
         figure = Figure(figsize=(width, height), layout="constrained")
         FigureCanvasSVG(figure)
         draw(figure.add_subplot())

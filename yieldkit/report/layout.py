@@ -30,6 +30,7 @@ def sections(data: ReportData) -> list[tuple[str, str]]:
         ("yields", "Yield", data.yields is not None),
         ("repair", "Repair", data.repair is not None),
         ("training", "Training", data.training is not None),
+        ("traces", "Over time", data.traces is not None),
         ("campaign", "Faults in use", data.campaign is not None),
         ("confusion", "Diagnosis", data.confusion is not None),
         ("tables", "Tables", bool(data.tables)),

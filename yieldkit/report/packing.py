@@ -13,15 +13,16 @@ import numpy.typing as npt
 __all__ = ["pack", "unpack"]
 
 
-def pack(values: npt.ArrayLike, dtype: Literal["uint8", "int16"]) -> str:
+Packed = Literal["uint8", "int16", "int32"]
+
+
+def pack(values: npt.ArrayLike, dtype: Packed) -> str:
     """Pack an integer array, C order, little-endian; equal arrays give equal text."""
     array = np.ascontiguousarray(values, dtype=np.dtype(dtype).newbyteorder("<"))
     return base64.b64encode(zlib.compress(array.tobytes(), 9)).decode()
 
 
-def unpack(
-    text: str, shape: tuple[int, int], dtype: Literal["uint8", "int16"], *, limit: int | None = None
-) -> npt.NDArray[Any]:
+def unpack(text: str, shape: tuple[int, int], dtype: Packed, *, limit: int | None = None) -> npt.NDArray[Any]:
     """Undo `pack`.
 
     Raises:

@@ -10,7 +10,7 @@ from typing import Any
 
 from yieldkit.errors import BadInput
 from yieldkit.files import write_bytes
-from yieldkit.report.data import ReportData, Table
+from yieldkit.report.data import ReportData, Table, TraceSection
 from yieldkit.version import __version__
 
 __all__ = ["render_report", "write_report"]
@@ -110,6 +110,7 @@ def render_report(data: ReportData) -> str:
         legend=signs,
         charts={name: Markup(text) for name, text in (figures | layout.charts(data)).items()},
         rows=layout.tables(data),
+        traces=[] if data.traces is None else _traces(data.traces),
         long_table=long_table,
         style=Markup(style),
         script=Markup(script),
@@ -117,6 +118,15 @@ def render_report(data: ReportData) -> str:
         script_hash=_hash(script),
         version=__version__,
     )
+
+
+def _traces(section: TraceSection) -> list[dict[str, Any]]:
+    from markupsafe import Markup
+
+    from yieldkit.report.traces import view_parts
+
+    parts = [view_parts(view, number) for number, view in enumerate(section.views, 1)]
+    return [{**part, "figures": [(Markup(svg), caption) for svg, caption in part["figures"]]} for part in parts]
 
 
 class _Kind:
