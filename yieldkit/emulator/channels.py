@@ -7,17 +7,21 @@ one receiving port per position::
     chain east      c=0 ──P0──► c=1 ──P1──► c=2 ──P0──► ...        (each core adds its partial)
     scatter west    c=0 ◄─────── c=1 ◄─────── ... ◄─────── last     (nearest core first)
     all-gather      own block first, then pass what comes from the west (east); mirrored on a second colour
+
+Channels in `COLOUR_OF` have colours of their own. The others take, at each launch, the lowest ones that are left.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Final
 
-from yieldkit.emulator.isa import route_word
+from yieldkit.emulator.isa import COLOURS, route_word
+from yieldkit.emulator.lines import levels, stop_of
+from yieldkit.errors import BadInput
 from yieldkit.quantities import EAST, NORTH, RAMP, SOUTH, WEST
 
-__all__ = ["CHANNELS", "COLOUR_OF", "routes_of"]
+__all__ = ["CHANNELS", "COLOUR_OF", "FREE_CHANNELS", "assign_colours", "routes_of"]
 
 Routes = dict[int, list[int]]
 
@@ -196,6 +200,111 @@ CHANNELS: Final[dict[str, Callable[[int, int, int, int], Routes]]] = {
 }
 
 
-def routes_of(channel: str, r: int, c: int, rows: int, cols: int) -> Routes:
-    """Route words by colour, in order of position, that `channel` needs at core (r, c) of a rows x cols rectangle."""
-    return CHANNELS[channel](r, c, rows, cols)
+def _line(r: int, c: int, rows: int, cols: int, *, south: bool) -> tuple[int, int, int, int]:
+    """Place, size, and the ports words come from and leave by, on the line along a row or down a column."""
+    return (r, rows, NORTH, SOUTH) if south else (c, cols, WEST, EAST)
+
+
+def _tree(south: bool) -> Callable[[int, int, int, int], Routes]:
+    def routes(r: int, c: int, rows: int, cols: int) -> Routes:
+        place, size, behind, ahead = _line(r, c, rows, cols, south=south)
+        stop = stop_of("tree", place, size)
+        words = {level: [route_word(behind, [RAMP])] for _, level in stop.receive}
+        if stop.send is not None:
+            own = stop.send[1]
+            words[own] = [route_word(RAMP, [ahead])]
+            if place > 0:
+                words |= {level: [route_word(behind, [ahead])] for level in range(own + 1, levels(size))}
+        return words
+
+    return routes
+
+
+def _leaders(south: bool) -> Callable[[int, int, int, int], Routes]:
+    def routes(r: int, c: int, rows: int, cols: int) -> Routes:
+        place, size, behind, ahead = _line(r, c, rows, cols, south=south)
+        stop = stop_of("two_phase", place, size)
+        if stop.send is not None and stop.send[0] == "chain":
+            return {number: [route_word(behind, [ahead])] for number in range(2)} if place > 0 else {}
+        words = {number: [route_word(behind, [RAMP])] for channel, number in stop.receive if channel == "leaders"}
+        if stop.send is not None:
+            words[stop.send[1]] = [route_word(RAMP, [ahead])]
+        return words
+
+    return routes
+
+
+def _all_gather_column(r: int, c: int, rows: int, cols: int) -> Routes:
+    if rows == 1:
+        return {}
+    if r == 0:
+        return {0: [route_word(RAMP, [SOUTH])], 1: [route_word(SOUTH, [RAMP])]}
+    if r == rows - 1:
+        return {0: [route_word(NORTH, [RAMP])], 1: [route_word(RAMP, [NORTH])]}
+    return {
+        0: [route_word(RAMP, [SOUTH], last=False), route_word(NORTH, [RAMP, SOUTH])],
+        1: [route_word(RAMP, [NORTH], last=False), route_word(SOUTH, [RAMP, NORTH])],
+    }
+
+
+FREE_CHANNELS: Final[dict[str, Callable[[int, int, int, int], Routes]]] = {
+    "tree_east": _tree(south=False),
+    "tree_south": _tree(south=True),
+    "leaders_east": _leaders(south=False),
+    "leaders_south": _leaders(south=True),
+    "all_gather_column": _all_gather_column,
+}
+"""Channels without colours of their own; their routes go by the numbers of their colours, from 0 up."""
+
+_PAIRS: Final = frozenset({"chain_east", "chain_south", "all_gather", "diagonal", "shift_west", "shift_north"})
+
+
+def _own_colours(channel: str) -> tuple[int, ...]:
+    first = COLOUR_OF[{"all_gather": "all_gather_east", "diagonal": "diagonal_west"}.get(channel, channel)]
+    return (first, first + 1) if channel in _PAIRS else (first,)
+
+
+def _width(channel: str, rows: int, cols: int) -> int:
+    if channel.startswith("tree"):
+        return levels(cols if channel == "tree_east" else rows)
+    return 2
+
+
+def assign_colours(channels: Iterable[str], rows: int, cols: int, launch: str) -> dict[str, tuple[int, ...]]:
+    """Colours of each channel of a launch, all distinct.
+
+    Args:
+        channels: without repeats.
+        rows: of the rectangle.
+        cols: of the rectangle.
+        launch: its name, for the message.
+
+    Raises:
+        BadInput: more colours are needed than a router has; names the channels.
+    """
+    names = list(channels)
+    colours = {name: _own_colours(name) for name in names if name in CHANNELS}
+    taken = {colour for own in colours.values() for colour in own}
+    free = [colour for colour in range(COLOURS) if colour not in taken]
+    widths = {name: _width(name, rows, cols) for name in names if name in FREE_CHANNELS}
+    if sum(widths.values()) > len(free):
+        needs = {name: len(own) for name, own in colours.items()} | widths
+        listed = ", ".join(f"{name} {needs[name]}" for name in names)
+        raise BadInput(
+            f"launch {launch!r} needs {sum(needs.values())} colours and a router has {COLOURS}: {listed}",
+            cure="split the launch, or reduce by another method",
+        )
+    for name, width in widths.items():
+        colours[name], free = tuple(free[:width]), free[width:]
+    return colours
+
+
+def routes_of(channel: str, r: int, c: int, rows: int, cols: int, colours: Sequence[int] | None = None) -> Routes:
+    """Route words by colour, in order of position, that `channel` needs at core (r, c) of a rows x cols rectangle.
+
+    `colours` are those assigned to a channel that has none of its own.
+    """
+    if channel in CHANNELS:
+        return CHANNELS[channel](r, c, rows, cols)
+    words = FREE_CHANNELS[channel](r, c, rows, cols)
+    return {number if colours is None else colours[number]: positions for number, positions in words.items()}

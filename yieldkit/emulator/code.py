@@ -1,7 +1,8 @@
 """The tasks of one core for each phase kind: what lowering puts into the task and descriptor tables.
 
 Every function appends tasks for the core at (r, c) of the rectangle. All extents are counted; nothing marks the end of
-a stream. Blocks lie row-major in SRAM; accumulators lie [feature][token].
+a stream. Blocks lie row-major in SRAM; accumulators lie [feature][token]. Where a program declares blocked
+accumulation, a product has two of them: the fp32 sum of a block of k, and the total of the blocks before.
 """
 
 from __future__ import annotations
@@ -25,8 +26,10 @@ from yieldkit.emulator.isa import (
     descriptor_words,
     task_words,
 )
+from yieldkit.emulator.lines import Stop, stop_of
 from yieldkit.errors import BadInput
 from yieldkit.workloads.program import (
+    AllGather,
     AllReduce,
     Broadcast,
     ChainAccumulate,
@@ -36,6 +39,7 @@ from yieldkit.workloads.program import (
     Instr,
     Phase,
     Program,
+    Reduce,
     Ref,
     Shift,
     StreamIn,
@@ -44,6 +48,8 @@ from yieldkit.workloads.program import (
 )
 
 __all__ = ["ZERO", "CoreCode", "channels_of", "emit_phase", "scratch_of"]
+
+Reduction = AllReduce | Reduce
 
 ZERO = "__zero"
 """Name of the one-word constant that clears accumulators."""
@@ -59,6 +65,8 @@ class CoreCode:
     Attributes:
         r, c, rows, cols: where the core sits in the rectangle.
         address: SRAM address of every tensor.
+        dtypes: its format.
+        colours: of every channel of the launch.
         tasks: (opcode, D, A, B) as descriptor numbers.
         descriptors: distinct descriptors, in order of first use.
         taps: for each task, whether its A operand is a finished fp32 sum that state hashes cover.
@@ -70,6 +78,7 @@ class CoreCode:
     cols: int
     address: Mapping[str, int]
     dtypes: Mapping[str, str]
+    colours: Mapping[str, tuple[int, ...]]
     tasks: list[tuple[int, int, int, int]] = field(default_factory=list)
     descriptors: dict[Desc, int] = field(default_factory=dict)
     taps: list[bool] = field(default_factory=list)
@@ -116,21 +125,37 @@ class CoreCode:
         return words
 
 
-def scratch_of(program: Program, phase: Phase) -> int:
-    """Words of accumulator that a phase needs for itself."""
+def scratch_of(program: Program, phase: Phase) -> dict[str, tuple[str, int]]:
+    """(format, words) of the accumulators that a phase needs for itself, by name."""
     table = program.table
     if isinstance(phase, Gemm):
-        return program.cols * phase.part * table[phase.x].dims[0]
-    if isinstance(phase, WGrad):
-        return program.cols * phase.part * table[phase.x].dims[1]
-    if isinstance(phase, Gemv):
-        return table[phase.w].dims[1] * table[phase.x].dims[0]
-    return 0
+        words = program.cols * phase.part * table[phase.x].dims[0]
+    elif isinstance(phase, WGrad):
+        words = program.cols * phase.part * table[phase.x].dims[1]
+    elif isinstance(phase, Gemv):
+        words = table[phase.w].dims[1] * table[phase.x].dims[0]
+    elif isinstance(phase, Reduce):
+        size = program.cols if phase.axis == "row" else program.rows
+        stops = (stop_of(phase.method, place, size) for place in range(size - 1))
+        if all(len(stop.receive) < 2 for stop in stops):
+            return {}
+        return {scratch_name(phase): (table[phase.x].dtype, table[phase.x].size)}
+    else:
+        return {}
+    needed = {scratch_name(phase): ("fp32", words)}
+    if program.block:
+        needed[total_name(phase)] = (program.sum_dtype, words)
+    return needed
 
 
 def scratch_name(phase: Phase) -> str:
     """Name under which a phase's accumulator is placed."""
     return f"__acc:{phase.name}"
+
+
+def total_name(phase: Phase) -> str:
+    """Name under which a product's accumulator over blocks of k is placed."""
+    return f"__acc.total:{phase.name}"
 
 
 def channels_of(program: Program, phase: Phase) -> tuple[str, ...]:
@@ -141,10 +166,15 @@ def channels_of(program: Program, phase: Phase) -> tuple[str, ...]:
         return ("all_gather", "chain_south", "edge_out_south")
     if isinstance(phase, Gemv):
         return ("chain_east", "diagonal")
-    if isinstance(phase, AllReduce):
-        if phase.axis == "row":
-            return ("chain_east", "row_multicast_west")
-        return ("chain_south", "column_multicast_north")
+    if isinstance(phase, Reduction):
+        row = phase.axis == "row"
+        stems = {"chain": ("chain",), "tree": ("tree",), "two_phase": ("chain", "leaders")}[phase.method]
+        names = tuple(_along(stem, phase.axis) for stem in stems)
+        return (
+            names if isinstance(phase, Reduce) else (*names, "row_multicast_west" if row else "column_multicast_north")
+        )
+    if isinstance(phase, AllGather):
+        return ("all_gather",) if phase.axis == "row" else ("all_gather_column",)
     if isinstance(phase, Broadcast):
         return ("row_multicast_west",) if phase.axis == "row" else ("column_multicast_north",)
     if isinstance(phase, ChainAccumulate):
@@ -169,6 +199,11 @@ def channels_of(program: Program, phase: Phase) -> tuple[str, ...]:
     return ()
 
 
+def _along(stem: str, axis: str) -> str:
+    """Channel of a line along a row or down a column."""
+    return f"{stem}_east" if axis == "row" else f"{stem}_south"
+
+
 def emit_phase(code: CoreCode, program: Program, phase: Phase) -> None:
     """Append the tasks of `phase` for the core of `code`."""
     if isinstance(phase, Compute):
@@ -180,8 +215,10 @@ def emit_phase(code: CoreCode, program: Program, phase: Phase) -> None:
         _wgrad(code, program, phase)
     elif isinstance(phase, Gemv):
         _gemv(code, program, phase)
-    elif isinstance(phase, AllReduce):
-        _all_reduce(code, program, phase)
+    elif isinstance(phase, Reduction):
+        _reduction(code, program, phase)
+    elif isinstance(phase, AllGather):
+        _all_gather(code, program, phase)
     elif isinstance(phase, Broadcast):
         _broadcast(code, program, phase)
     elif isinstance(phase, ChainAccumulate):
@@ -229,50 +266,74 @@ def collapse(axes: tuple[tuple[str, int], ...], refs: list[Ref]) -> list[tuple[i
     return merged or [(1, tuple(0 for _ in refs))]
 
 
-def _chain_step(code: CoreCode, axis: str, acc: Desc, count: int, op: str = "add") -> None:
+def _chain_step(code: CoreCode, axis: str, acc: Desc, count: int, dtype: str) -> None:
     """Send `acc` on, added to what came from the core before; the last core keeps the sum in place."""
     place, size = (code.c, code.cols) if axis == "row" else (code.r, code.rows)
     first = COLOUR_OF["chain_east" if axis == "row" else "chain_south"]
     if size == 1:
         return
-    before = code.receive(first + (place - 1) % 2, "fp32", [count])
-    after = code.send(first + place % 2, "fp32", [count])
+    before = code.receive(first + (place - 1) % 2, dtype, [count])
+    after = code.send(first + place % 2, dtype, [count])
     if place == 0:
         code.task("mov", after, acc)
     elif place < size - 1:
-        code.task(op, after, before, acc)
+        code.task("add", after, before, acc)
     else:
-        code.task(op, acc, before, acc)
+        code.task("add", acc, before, acc)
+
+
+def _blocks(program: Program, steps: int) -> list[tuple[int, int]]:
+    """(first, count) of the steps of k whose products are added up in fp32."""
+    block = program.block or steps
+    return [(first, min(block, steps - first)) for first in range(0, steps, block)]
+
+
+def _add_block(code: CoreCode, program: Program, phase: Phase, count: int, first: int) -> None:
+    """Add the fp32 sum of the block that began at step `first` to the total; without blocks it is the total."""
+    if program.block:
+        total, block = (code.memory(name, [(count, 1)]) for name in (total_name(phase), scratch_name(phase)))
+        if first == 0:
+            code.task("mov", total, block)
+        else:
+            code.task("add", total, total, block)
+
+
+def _total(program: Program, phase: Phase) -> str:
+    """Name of the accumulator that holds a core's partial in the end."""
+    return total_name(phase) if program.block else scratch_name(phase)
 
 
 def _gemm(code: CoreCode, program: Program, phase: Gemm) -> None:
     table = program.table
     (m, kc), nc = table[phase.x].dims, table[phase.y].dims[1]
-    part, cols, acc = phase.part, code.cols, scratch_name(phase)
+    part, cols, acc, total = phase.part, code.cols, scratch_name(phase), _total(program, phase)
     width = cols * part
     last = code.c == cols - 1
+    dtype = program.sum_dtype
     for tile in range(nc // part):
         whole = code.memory(acc, [(width * m, 1)])
-        code.task("mov", whole, code.zero(width * m))
-        code.task(
-            "mac",
-            code.memory(acc, [(m, 1), (width, m), (kc, 0)]),
-            code.receive(COLOUR_OF["column_multicast"], program.dtype, [m, width, kc], hold=True),
-            code.memory(phase.x, [(m, kc), (width, 0), (kc, 1)]),
-        )
-        _chain_step(code, "row", whole, width * m)
+        for k, count in _blocks(program, kc):
+            code.task("mov", whole, code.zero(width * m))
+            code.task(
+                "mac",
+                code.memory(acc, [(m, 1), (width, m), (count, 0)]),
+                code.receive(COLOUR_OF["column_multicast"], program.dtype, [m, width, count], hold=True),
+                code.memory(phase.x, [(m, kc), (width, 0), (count, 1)], k),
+            )
+            _add_block(code, program, phase, width * m, k)
+        _chain_step(code, "row", code.memory(total, [(width * m, 1)]), width * m, dtype)
         scatter = COLOUR_OF["scatter_west"]
         if last and cols > 1:
             code.task(
                 "mov",
-                code.send(scatter, "fp32", [m, part, cols - 1], control=CONTROL_EACH),
-                code.memory(acc, [(m, 1), (part, m), (cols - 1, -part * m)], (cols - 2) * part * m),
+                code.send(scatter, dtype, [m, part, cols - 1], control=CONTROL_EACH),
+                code.memory(total, [(m, 1), (part, m), (cols - 1, -part * m)], (cols - 2) * part * m),
                 tap=True,
             )
         if last:
-            source = code.memory(acc, [(m, 1), (part, m)], (cols - 1) * part * m)
+            source = code.memory(total, [(m, 1), (part, m)], (cols - 1) * part * m)
         else:
-            source = code.receive(scatter, "fp32", [m, part])
+            source = code.receive(scatter, dtype, [m, part])
         target = code.memory(phase.y, [(m, nc), (part, 1)], tile * part)
         if phase.accumulate:
             code.task("add", target, source, target, tap=last)
@@ -283,111 +344,166 @@ def _gemm(code: CoreCode, program: Program, phase: Gemm) -> None:
 def _wgrad(code: CoreCode, program: Program, phase: WGrad) -> None:
     table = program.table
     (m, kc), nc = table[phase.x].dims, table[phase.dy].dims[1]
+    size = code.cols * phase.part * kc
+    whole = code.memory(scratch_name(phase), [(size, 1)])
+    total = code.memory(_total(program, phase), [(size, 1)])
+    for tile in range(nc // phase.part):
+        for token, count in _blocks(program, m):
+            code.task("mov", whole, code.zero(size))
+            _exchanged_products(code, program, phase, tile * phase.part, token, count)
+            _add_block(code, program, phase, size, token)
+        _reduce_to_edge(code, total, size, program.sum_dtype)
+
+
+def _exchanged_products(code: CoreCode, program: Program, phase: WGrad, feature: int, token: int, tokens: int) -> None:
+    """Send `tokens` tokens of dy along the row, both ways, and multiply all that come with this core's x."""
+    table = program.table
+    kc, nc = table[phase.x].dims[1], table[phase.dy].dims[1]
     part, cols, acc, c = phase.part, code.cols, scratch_name(phase), code.c
     east, west = COLOUR_OF["all_gather_east"], COLOUR_OF["all_gather_west"]
     dtype = table[phase.dy].dtype
-    size = cols * part * kc
-    for tile in range(nc // part):
-        whole = code.memory(acc, [(size, 1)])
-        code.task("mov", whole, code.zero(size))
+    own = token * nc + feature
+    code.task(
+        "mac",
+        code.memory(acc, [(kc, 1), (tokens, 0), (part, kc)], c * part * kc),
+        code.memory(phase.dy, [(kc, 0), (tokens, nc), (part, 1)], own),
+        code.memory(phase.x, [(kc, 1), (tokens, kc), (part, 0)], token * kc),
+    )
+    # Eastward the block goes out with its features descending, so that the receiver walks all blocks from the
+    # nearest core on as one descending loop.
+    if c < cols - 1:
+        code.task(
+            "mov",
+            code.send(east, dtype, [tokens, part], control=CONTROL_RESET if c == 0 else CONTROL_ADVANCE),
+            code.memory(phase.dy, [(tokens, nc), (part, -1)], own + part - 1),
+        )
+    if c > 0:
+        count = c * part
         code.task(
             "mac",
-            code.memory(acc, [(kc, 1), (m, 0), (part, kc)], c * part * kc),
-            code.memory(phase.dy, [(kc, 0), (m, nc), (part, 1)], tile * part),
-            code.memory(phase.x, [(kc, 1), (m, kc), (part, 0)]),
+            code.memory(acc, [(kc, 1), (tokens, 0), (count, -kc)], (count - 1) * kc),
+            code.receive(east, dtype, [kc, tokens, count], hold=True),
+            code.memory(phase.x, [(kc, 1), (tokens, kc), (count, 0)], token * kc),
         )
-        # Eastward the block goes out with its features descending, so that the receiver walks all blocks from the
-        # nearest core on as one descending loop.
-        if c < cols - 1:
-            code.task(
-                "mov",
-                code.send(east, dtype, [m, part], control=CONTROL_RESET if c == 0 else CONTROL_ADVANCE),
-                code.memory(phase.dy, [(m, nc), (part, -1)], tile * part + part - 1),
-            )
-        if c > 0:
-            count = c * part
-            code.task(
-                "mac",
-                code.memory(acc, [(kc, 1), (m, 0), (count, -kc)], (count - 1) * kc),
-                code.receive(east, dtype, [kc, m, count], hold=True),
-                code.memory(phase.x, [(kc, 1), (m, kc), (count, 0)]),
-            )
-            code.task(
-                "mov",
-                code.send(west, dtype, [m, part], control=CONTROL_RESET if c == cols - 1 else CONTROL_ADVANCE),
-                code.memory(phase.dy, [(m, nc), (part, 1)], tile * part),
-            )
-        if c < cols - 1:
-            count = (cols - 1 - c) * part
-            code.task(
-                "mac",
-                code.memory(acc, [(kc, 1), (m, 0), (count, kc)], (c + 1) * part * kc),
-                code.receive(west, dtype, [kc, m, count], hold=True),
-                code.memory(phase.x, [(kc, 1), (m, kc), (count, 0)]),
-            )
-        _reduce_to_edge(code, whole, size)
+        code.task(
+            "mov",
+            code.send(west, dtype, [tokens, part], control=CONTROL_RESET if c == cols - 1 else CONTROL_ADVANCE),
+            code.memory(phase.dy, [(tokens, nc), (part, 1)], own),
+        )
+    if c < cols - 1:
+        count = (cols - 1 - c) * part
+        code.task(
+            "mac",
+            code.memory(acc, [(kc, 1), (tokens, 0), (count, kc)], (c + 1) * part * kc),
+            code.receive(west, dtype, [kc, tokens, count], hold=True),
+            code.memory(phase.x, [(kc, 1), (tokens, kc), (count, 0)], token * kc),
+        )
 
 
-def _reduce_to_edge(code: CoreCode, source: Desc, count: int) -> None:
-    out = code.send(COLOUR_OF["edge_out_south"], "fp32", [count])
+def _reduce_to_edge(code: CoreCode, source: Desc, count: int, dtype: str) -> None:
+    out = code.send(COLOUR_OF["edge_out_south"], dtype, [count])
     first = COLOUR_OF["chain_south"]
     if code.rows == 1:
         code.task("mov", out, source)
     elif code.r < code.rows - 1:
-        _chain_step(code, "col", source, count)
+        _chain_step(code, "col", source, count, dtype)
     else:
-        code.task("add", out, code.receive(first + (code.r - 1) % 2, "fp32", [count]), source)
+        code.task("add", out, code.receive(first + (code.r - 1) % 2, dtype, [count]), source)
 
 
 def _gemv(code: CoreCode, program: Program, phase: Gemv) -> None:
     table = program.table
     (b, kc), nr = table[phase.x].dims, table[phase.w].dims[1]
     acc, r, c, last = scratch_name(phase), code.r, code.c, code.cols - 1
-    count = nr * b
-    whole = code.memory(acc, [(count, 1)])
-    code.task("mov", whole, code.zero(count))
-    code.task(
-        "mac",
-        code.memory(acc, [(b, 1), (nr, b), (kc, 0)]),
-        code.memory(phase.w, [(b, 0), (nr, 1), (kc, nr)]),
-        code.memory(phase.x, [(b, kc), (nr, 0), (kc, 1)]),
-    )
-    _chain_step(code, "row", whole, count)
+    count, total, dtype = nr * b, _total(program, phase), program.sum_dtype
+    block = code.memory(acc, [(count, 1)])
+    for k, steps in _blocks(program, kc):
+        code.task("mov", block, code.zero(count))
+        code.task(
+            "mac",
+            code.memory(acc, [(b, 1), (nr, b), (steps, 0)]),
+            code.memory(phase.w, [(b, 0), (nr, 1), (steps, nr)], k * nr),
+            code.memory(phase.x, [(b, kc), (nr, 0), (steps, 1)], k),
+        )
+        _add_block(code, program, phase, count, k)
+    whole = code.memory(total, [(count, 1)])
+    _chain_step(code, "row", whole, count, dtype)
     west, column = COLOUR_OF["diagonal_west"], COLOUR_OF["diagonal_column"]
     if c == last and r != last:
-        code.task("mov", code.send(west, "fp32", [count]), whole, tap=True)
+        code.task("mov", code.send(west, dtype, [count]), whole, tap=True)
     if r == c:
         if r != last:
-            code.task("mov", whole, code.receive(west, "fp32", [count]))
+            code.task("mov", whole, code.receive(west, dtype, [count]))
         if code.rows > 1:
-            code.task("mov", code.send(column, "fp32", [count]), whole)
-        source = code.memory(acc, [(b, 1), (nr, b)])
+            code.task("mov", code.send(column, dtype, [count]), whole)
+        source = code.memory(total, [(b, 1), (nr, b)])
     else:
-        source = code.receive(column, "fp32", [b, nr])
+        source = code.receive(column, dtype, [b, nr])
     code.task("mov", code.memory(phase.y, [(b, nr), (nr, 1)]), source, tap=r == c == last)
 
 
-def _all_reduce(code: CoreCode, program: Program, phase: AllReduce) -> None:
-    count = program.table[phase.x].size
+def _reduction(code: CoreCode, program: Program, phase: Reduction) -> None:
+    tensor = program.table[phase.x]
+    count, dtype = tensor.size, tensor.dtype
     row = phase.axis == "row"
     place, size = (code.c, code.cols) if row else (code.r, code.rows)
-    first = COLOUR_OF["chain_east" if row else "chain_south"]
-    back = COLOUR_OF["row_multicast_west" if row else "column_multicast_north"]
     x, y = code.memory(phase.x, [(count, 1)]), code.memory(phase.y, [(count, 1)])
     if size == 1:
         code.task("mov", y, x)
         return
-    before = code.receive(first + (place - 1) % 2, "fp32", [count])
-    after = code.send(first + place % 2, "fp32", [count])
-    if place == size - 1:
-        code.task(phase.op, y, before, x)
-        code.task("mov", code.send(back, "fp32", [count]), y)
+    stop = stop_of(phase.method, place, size)
+    last = stop.send is None
+    # What the last core keeps, and every core that is to have the result, gathers where the result goes.
+    target = phase.y if last or isinstance(phase, AllReduce) else scratch_name(phase)
+    _line_step(code, phase, stop, x, target, count, dtype)
+    if isinstance(phase, AllReduce):
+        back = COLOUR_OF["row_multicast_west" if row else "column_multicast_north"]
+        if last:
+            code.task("mov", code.send(back, dtype, [count]), y)
+        else:
+            code.task("mov", y, code.receive(back, dtype, [count]))
+
+
+def _line_step(code: CoreCode, phase: Reduction, stop: Stop, own: Desc, target: str, count: int, dtype: str) -> None:
+    """Combine what comes in with `own`, in order, in `target`; the last step goes straight out where there is a way."""
+
+    def colour(end: tuple[str, int]) -> int:
+        return code.colours[_along(end[0], phase.axis)][end[1]]
+
+    out = None if stop.send is None else code.send(colour(stop.send), dtype, [count])
+    if out is not None and not stop.receive:
+        code.task("mov", out, own)
+    for number, end in enumerate(stop.receive):
+        before = code.receive(colour(end), dtype, [count])
+        if out is not None and number == len(stop.receive) - 1:
+            code.task(phase.op, out, before, own)
+        else:
+            kept = code.memory(target, [(count, 1)])
+            code.task(phase.op, kept, before, own)
+            own = kept
+
+
+def _all_gather(code: CoreCode, program: Program, phase: AllGather) -> None:
+    tensor = program.table[phase.x]
+    count, dtype = tensor.size, tensor.dtype
+    row = phase.axis == "row"
+    place, size = (code.c, code.cols) if row else (code.r, code.rows)
+    x = code.memory(phase.x, [(count, 1)])
+    code.task("mov", code.memory(phase.y, [(count, 1)], place * count), x)
+    if size == 1:
         return
-    if place == 0:
-        code.task("mov", after, x)
-    else:
-        code.task(phase.op, after, before, x)
-    code.task("mov", y, code.receive(back, "fp32", [count]))
+    up, down = code.colours["all_gather" if row else "all_gather_column"]
+    # Blocks come nearest core first, so from the lower places they come in descending order.
+    if place < size - 1:
+        code.task("mov", code.send(up, dtype, [count], control=CONTROL_RESET if place == 0 else CONTROL_ADVANCE), x)
+    if place > 0:
+        lower = code.memory(phase.y, [(count, 1), (place, -count)], (place - 1) * count)
+        code.task("mov", lower, code.receive(up, dtype, [count, place]))
+        control = CONTROL_RESET if place == size - 1 else CONTROL_ADVANCE
+        code.task("mov", code.send(down, dtype, [count], control=control), x)
+    if place < size - 1:
+        upper = code.memory(phase.y, [(count, 1), (size - 1 - place, count)], (place + 1) * count)
+        code.task("mov", upper, code.receive(down, dtype, [count, size - 1 - place]))
 
 
 def _broadcast(code: CoreCode, program: Program, phase: Broadcast) -> None:
@@ -438,7 +554,7 @@ def _stream_out(code: CoreCode, program: Program, phase: StreamOut) -> None:
     tensor = program.table[phase.tensor]
     source = code.memory(phase.tensor, [(tensor.size, 1)])
     if phase.mode == "reduce_col":
-        _reduce_to_edge(code, source, tensor.size)
+        _reduce_to_edge(code, source, tensor.size, "fp32")
     elif phase.mode == "gather_row":
         control = CONTROL_RESET if code.c == 0 else CONTROL_ADVANCE
         out = code.send(COLOUR_OF["gather_out"], tensor.dtype, [tensor.size], control=control)

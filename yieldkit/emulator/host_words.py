@@ -138,7 +138,7 @@ def join_outputs(program: Program, phase: WGrad | StreamOut, lists: Sequence[U32
     if isinstance(phase, WGrad):
         kc, nc, part = table[phase.x].dims[1], table[phase.dy].dims[1], phase.part
         words = np.stack(lists)
-        values = decode_words(words, "fp32").reshape(cols, nc // part, cols, part, kc)
+        values = decode_words(words, program.sum_dtype).reshape(cols, nc // part, cols, part, kc)
         # column of k, tile, column of n, feature, k -> k, n
         return np.ascontiguousarray(values.transpose(0, 4, 2, 1, 3)).reshape(cols * kc, cols * nc)
     tensor = table[phase.tensor]

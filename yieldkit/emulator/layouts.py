@@ -58,6 +58,7 @@ class Setting:
         dtype: operand format of products.
         tensors: by name.
         number: index of each tensor in the list of addresses.
+        block: steps of k to a block of bf16 accumulation, 0 for fp32 throughout.
     """
 
     rows: int
@@ -65,6 +66,7 @@ class Setting:
     dtype: str
     tensors: Mapping[str, Tensor]
     number: Mapping[str, int]
+    block: int = 0
 
     def usual(self, name: str) -> Layout:
         """Layout of a tensor whose copies agree."""

@@ -15,18 +15,21 @@ from functools import cached_property
 import numpy as np
 import numpy.typing as npt
 
-from yieldkit.emulator.channels import routes_of
-from yieldkit.emulator.code import ZERO, CoreCode, channels_of, emit_phase, scratch_name, scratch_of
+from yieldkit.emulator.channels import assign_colours, routes_of
+from yieldkit.emulator.code import ZERO, CoreCode, channels_of, emit_phase, scratch_of
 from yieldkit.emulator.isa import COLOURS, HEADER_WORDS, POSITIONS, SRAM_WORDS, header_words
+from yieldkit.emulator.lines import stop_of
 from yieldkit.errors import BadInput
 from yieldkit.files import fingerprint
 from yieldkit.workloads.program import (
+    AllGather,
     AllReduce,
     Compute,
     Gemm,
     Gemv,
     Launch,
     Program,
+    Reduce,
     Shift,
     Tensor,
     WGrad,
@@ -87,6 +90,7 @@ class LoweredLaunch:
         address: address of every tensor and accumulator used in this launch or alive across it.
         alive_at_start: tensors that hold data when the launch begins.
         tables_id: fingerprint of tables and routes; equal ids mean nothing is reloaded.
+        colours: of every channel of the launch, all distinct.
     """
 
     name: str
@@ -98,6 +102,7 @@ class LoweredLaunch:
     address: Mapping[str, int]
     alive_at_start: tuple[str, ...]
     tables_id: str
+    colours: Mapping[str, tuple[int, ...]]
 
 
 @dataclass(frozen=True)
@@ -170,8 +175,8 @@ def lower(program: Program, *, sram_words: int = SRAM_WORDS) -> Lowered:
         the lowered program; it depends on the program and the SRAM size only.
 
     Raises:
-        BadInput: SRAM is too small (names the launch and the largest tensors), a tensor is read before it is written,
-            or a loop does not fit a descriptor.
+        BadInput: SRAM is too small (names the launch and the largest tensors), a launch needs too many colours (names
+            its channels), a tensor is read before it is written, or a loop does not fit a descriptor.
     """
     life = _lifetimes(program)
     tensors = _all_tensors(program)
@@ -188,9 +193,8 @@ def lower(program: Program, *, sram_words: int = SRAM_WORDS) -> Lowered:
 def _all_tensors(program: Program) -> dict[str, Tensor]:
     tensors = {ZERO: Tensor(ZERO, "fp32", (1,), "", keep=True, values=(0.0,)), **program.table}
     for phase in program.phases:
-        words = scratch_of(program, phase)
-        if words:
-            tensors[scratch_name(phase)] = Tensor(scratch_name(phase), "fp32", (words,), "rc")
+        for name, (dtype, words) in scratch_of(program, phase).items():
+            tensors[name] = Tensor(name, dtype, (words,), "rc")
     return tensors
 
 
@@ -212,7 +216,7 @@ def _lifetimes(program: Program) -> dict[str, tuple[int, int]]:
         reads = set(tensors_of(phase)) - set(written_by(phase))
         if isinstance(phase, Gemm) and phase.accumulate:
             reads.add(phase.y)
-        if isinstance(phase, AllReduce):
+        if isinstance(phase, AllReduce | Reduce):
             reads.add(phase.x)
         for instr in instrs_of(phase):
             target = instr.d.tensor
@@ -221,7 +225,7 @@ def _lifetimes(program: Program) -> dict[str, tuple[int, int]]:
             if target not in written and covers(instr, table[target]):
                 whole.add(target)
             written.add(target)
-        if not isinstance(phase, Compute | Shift):
+        if not isinstance(phase, Compute | Shift | Reduce):
             whole |= set(written_by(phase))
         for name in sorted(reads):
             if name not in life:
@@ -231,8 +235,8 @@ def _lifetimes(program: Program) -> dict[str, tuple[int, int]]:
             begin = now if name in whole else now - number
             first = life[name][0] if name in life else begin
             life[name] = (first, max(now, life[name][1] if name in life else now))
-        if scratch_of(program, phase):
-            life[scratch_name(phase)] = (now, now)
+        for name in scratch_of(program, phase):
+            life[name] = (now, now)
     return life
 
 
@@ -257,14 +261,30 @@ def _place(tensors: Mapping[str, Tensor], life: Mapping[str, tuple[int, int]]) -
 
 
 def _classes(launch: Launch, rows: int, cols: int) -> Iterator[tuple[tuple[int, ...], int, int]]:
-    by_column = any(isinstance(phase, WGrad) for phase in launch.phases)
+    row_keys, col_keys = _line_classes(launch, "col", rows), _line_classes(launch, "row", cols)
     by_diagonal = any(isinstance(phase, Gemv) for phase in launch.phases)
     for r in range(rows):
         for c in range(cols):
-            row_key = (int(r == 0), int(r == rows - 1), r % 2)
-            col_key = (c,) if by_column else (int(c == 0), int(c == cols - 1), c % 2)
             diagonal = ((c > r) - (c < r),) if by_diagonal else ()
-            yield (*row_key, *col_key, *diagonal), r, c
+            yield (*row_keys[r], *col_keys[c], *diagonal), r, c
+
+
+def _line_classes(launch: Launch, axis: str, size: int) -> list[tuple[int, ...]]:
+    """Class of each place on a line along `axis`: cores of equal classes differ in nothing that phases depend on."""
+    by_place = any(
+        (isinstance(phase, WGrad) and axis == "row") or (isinstance(phase, AllGather) and phase.axis == axis)
+        for phase in launch.phases
+    )
+    if by_place:
+        return [(place,) for place in range(size)]
+    methods = {p.method for p in launch.phases if isinstance(p, AllReduce | Reduce) and p.axis == axis} - {"chain"}
+    number: dict[object, int] = {}
+    classes: list[tuple[int, ...]] = []
+    for place in range(size):
+        ends = (int(place == 0), int(place == size - 1), place % 2)
+        stops = tuple(stop_of(method, place, size) for method in sorted(methods))
+        classes.append((*ends, number.setdefault(stops, len(number))))
+    return classes
 
 
 def _lower_launch(
@@ -280,19 +300,21 @@ def _lower_launch(
     rows, cols = program.rows, program.cols
     end = start + len(launch.phases) - 1
     dtypes = {name: tensor.dtype for name, tensor in tensors.items()}
+    channels = dict.fromkeys(channel for phase in launch.phases for channel in channels_of(program, phase))
+    colours = assign_colours(channels, rows, cols, launch.name)
     number: dict[tuple[int, ...], int] = {}
     parts: list[tuple[CoreCode, npt.NDArray[np.uint32], list[int]]] = []
     role_of = np.zeros((rows, cols), np.int32)
     for key, r, c in _classes(launch, rows, cols):
         if key not in number:
             number[key] = len(parts)
-            code = CoreCode(r, c, rows, cols, address, dtypes)
+            code = CoreCode(r, c, rows, cols, address, dtypes, colours)
             firsts = []
             for phase in launch.phases:
                 firsts.append(len(code.tasks))
                 emit_phase(code, program, phase)
             firsts.append(len(code.tasks))
-            parts.append((code, _routes(program, launch, r, c), firsts))
+            parts.append((code, _routes(program, colours, r, c), firsts))
         role_of[r, c] = number[key]
     words = [code.words() for code, _, _ in parts]
     longest = max((len(w) for w in words), default=0)
@@ -332,13 +354,13 @@ def _lower_launch(
         {name: address[name] for name in used},
         alive,
         fingerprint(content + role_of.tobytes()),
+        colours,
     )
 
 
-def _routes(program: Program, launch: Launch, r: int, c: int) -> npt.NDArray[np.uint32]:
+def _routes(program: Program, colours: Mapping[str, tuple[int, ...]], r: int, c: int) -> npt.NDArray[np.uint32]:
     table = np.zeros((COLOURS, POSITIONS), np.uint32)
-    channels = dict.fromkeys(channel for phase in launch.phases for channel in channels_of(program, phase))
-    for channel in channels:
-        for colour, words in routes_of(channel, r, c, program.rows, program.cols).items():
+    for channel, own in colours.items():
+        for colour, words in routes_of(channel, r, c, program.rows, program.cols, own).items():
             table[colour, : len(words)] = words
     return table

@@ -14,8 +14,10 @@ import numpy.typing as npt
 from yieldkit.emulator.isa import FORMATS
 from yieldkit.emulator.kernels import table as rows_of
 from yieldkit.emulator.layouts import OUT, STREAM, SUM, Layout, Plan, Setting, Widen
+from yieldkit.emulator.lines import group_size, levels
 from yieldkit.emulator.vector import Blocks, Rows, Unit, copy_row, covers, group, instruction_rows, put, unit_rows
 from yieldkit.workloads.program import (
+    AllGather,
     AllReduce,
     Broadcast,
     ChainAccumulate,
@@ -23,6 +25,7 @@ from yieldkit.workloads.program import (
     Gemm,
     Gemv,
     Phase,
+    Reduce,
     Shift,
     StreamIn,
     StreamOut,
@@ -80,6 +83,10 @@ class _Compiler:
             return self._gemv(phase)
         if isinstance(phase, AllReduce):
             return self._all_reduce(phase)
+        if isinstance(phase, Reduce):
+            return self._reduce(phase)
+        if isinstance(phase, AllGather):
+            return self._all_gather(phase)
         if isinstance(phase, Broadcast):
             return self._broadcast(phase)
         if isinstance(phase, ChainAccumulate):
@@ -213,6 +220,7 @@ class _Compiler:
             (rows_of.OPERAND, (*numbers, numbers[0])),
             (rows_of.PRODUCT_AXES, flat),
             (rows_of.K_TILE, (k_tile, fuses, 0, lengths[0], 0, lengths[1])),
+            (rows_of.BLOCK, (self.setting.block,)),
         )
 
     def _words(self, name: str) -> int:
@@ -302,28 +310,95 @@ class _Compiler:
 
     def _chain(self, target: int, source: str, axis: int, op: str, layout: Layout) -> Rows:
         """Blocks of the first row or column, then the others one by one."""
-        size = self.tensors[source].size
+        size, fmt = self.tensors[source].size, self.fmt(source)
         step = self.strides(source)[axis]
         across = self.strides(source)[1 - axis]
         extent = layout[1 - axis]
         loops = [(extent, (size if extent > 1 else 0, across, size)), (size, (1, 1, 1))]
-        first = copy_row("mov", 0, (target, self.number(source), target), loops)
+        first = copy_row("mov", fmt, (target, self.number(source), target), loops)
         # The sum so far comes first: of equal zeros, a maximum keeps the earlier one.
         loops = [(e, (s[0], s[0], s[1])) for e, s in loops]
         number = self.number(source)
-        following = copy_row(op, 0, (target, target, number), loops, offsets=(0, 0, step), steps=(0, 0, step))
+        following = copy_row(op, fmt, (target, target, number), loops, offsets=(0, 0, step), steps=(0, 0, step))
         count = self.full[axis] - 1
         return group([first]) + (group([following], count) if count else [])
+
+    def _line(self, phase: AllReduce | Reduce, axis: int, layout: Layout) -> tuple[Rows, int, tuple[int, int]]:
+        """Rows that reduce into the sums, words of sums, and strides from result to result over rows and columns."""
+        size = self.tensors[phase.x].size
+        if phase.method == "chain":
+            rows = self._chain(SUM, phase.x, axis, phase.op, layout)
+            return rows, layout[0] * layout[1] * size, self.strides(phase.x, layout)
+        length, lines = self.full[axis], layout[1 - axis]
+        # Sums lie line by line, the last core's block first: words from core q to core q + 1 are `size`.
+        step, across = self.strides(phase.x)[axis], self.strides(phase.x)[1 - axis]
+        loops = [(lines, (length * size, across, 0)), (length, (size, -step, 0)), (size, (1, 1, 0))]
+        copy = copy_row(
+            "mov", self.fmt(phase.x), (SUM, self.number(phase.x), SUM), loops, offsets=(0, (length - 1) * step, 0)
+        )
+        rows = group([copy])
+        for start, source, stride, count, times, back in _steps(phase.method, length):
+            loops = [(lines, (length * size,) * 3), (count, (stride * size,) * 3), (size, (1, 1, 1))]
+            row = copy_row(
+                phase.op,
+                self.fmt(phase.x),
+                (SUM, SUM, SUM),
+                loops,
+                offsets=(start * size, source * size, start * size),
+                steps=(-back * size,) * 3,
+            )
+            rows += group([row], times)
+        return rows, lines * length * size, (length * size, 0) if axis == 1 else (0, length * size)
 
     def _all_reduce(self, phase: AllReduce) -> Plan:
         axis = 1 if phase.axis == "row" else 0
         rows, cols = self.layout(phase.x)
         layout = (rows, 1) if axis == 1 else (1, cols)
-        if phase.x == phase.y:
-            # In place the chain would overwrite blocks it still needs.
-            return self._reduced_in_place(phase, axis, layout)
+        # In place a chain would overwrite blocks it still needs.
+        in_place = phase.x == phase.y
+        if not in_place:
+            self.written(phase.y, layout)
+            if phase.method == "chain":
+                return self.plan(self._chain(self.number(phase.y), phase.x, axis, phase.op, layout))
+        table, words, (sr, sc) = self._line(phase, axis, layout)
+        extents, (yr, yc) = self.layout(phase.y), self.strides(phase.y)
+        y, size = self.number(phase.y), self.tensors[phase.y].size
+        loops = [(extents[0], (yr, sr, 0)), (extents[1], (yc, sc, 0)), (size, (1, 1, 0))]
+        return self.plan(table + group([copy_row("mov", self.fmt(phase.y), (y, SUM, SUM), loops)]), sums=(words,))
+
+    def _reduce(self, phase: Reduce) -> Plan:
+        axis = 1 if phase.axis == "row" else 0
+        rows, cols = self.layout(phase.x)
+        table, words, (sr, sc) = self._line(phase, axis, (rows, 1) if axis == 1 else (1, cols))
+        self._of_its_own(phase.y)
+        (yr, yc), y, size = self.strides(phase.y), self.number(phase.y), self.tensors[phase.y].size
+        # Only the last core of a line keeps the result; lines that agree share one.
+        if axis == 1:
+            loops, last = [(self.full[0], (yr, sr if rows > 1 else 0, 0))], yc * (self.full[1] - 1)
+        else:
+            loops, last = [(self.full[1], (yc, sc if cols > 1 else 0, 0))], yr * (self.full[0] - 1)
+        loops.append((size, (1, 1, 0)))
+        row = copy_row("mov", self.fmt(phase.y), (y, SUM, SUM), loops, offsets=(last, 0, 0))
+        return self.plan(table + group([row]), sums=(words,))
+
+    def _of_its_own(self, name: str) -> None:
+        """Every core has a block of its own, since some are written and others stay."""
+        if self.layout(name) != self.full:
+            if name not in self.writes:
+                raise Widen({name: self.full})
+            self.writes[name] = self.full
+
+    def _all_gather(self, phase: AllGather) -> Plan:
+        axis = 1 if phase.axis == "row" else 0
+        rows, cols = self.layout(phase.x)
+        layout = (rows, 1) if axis == 1 else (1, cols)
+        step = self.strides(phase.x)
         self.written(phase.y, layout)
-        return self.plan(self._chain(self.number(phase.y), phase.x, axis, phase.op, layout))
+        across = self.strides(phase.y)[1 - axis]
+        x, y, size = self.number(phase.x), self.number(phase.y), self.tensors[phase.x].size
+        loops = [(layout[1 - axis], (across, step[1 - axis], 0)), (self.full[axis], (size, step[axis], 0))]
+        loops.append((size, (1, 1, 0)))
+        return self.plan(group([copy_row("mov", self.fmt(phase.y), (y, x, x), loops)]))
 
     def _broadcast(self, phase: Broadcast) -> Plan:
         axis = 1 if phase.axis == "row" else 0
@@ -336,16 +411,6 @@ class _Compiler:
         loops = [(layout[0], (yr, step[0], 0)), (layout[1], (yc, step[1], 0)), (self.tensors[phase.x].size, (1, 1, 0))]
         last = step[axis] * (self.full[axis] - 1)
         return self.plan(group([copy_row("mov", self.fmt(phase.y), (y, x, x), loops, offsets=(0, last, 0))]))
-
-    def _reduced_in_place(self, phase: AllReduce, axis: int, layout: Layout) -> Plan:
-        size = self.tensors[phase.x].size
-        rows = self._chain(SUM, phase.x, axis, phase.op, layout)
-        (xr, xc), extents = self.strides(phase.x), self.layout(phase.x)
-        sr, sc = self.strides(phase.x, layout)
-        x = self.number(phase.x)
-        loops = [(extents[0], (xr, sr, 0)), (extents[1], (xc, sc, 0)), (size, (1, 1, 0))]
-        rows += group([copy_row("mov", 0, (x, SUM, SUM), loops)])
-        return self.plan(rows, sums=(*layout, size))
 
     def _stream_in(self, phase: StreamIn) -> Plan:
         name = phase.tensor
@@ -380,10 +445,7 @@ class _Compiler:
     def _shift(self, phase: Shift) -> Plan:
         rows, cols = self.full
         size = self.tensors[phase.x].size
-        if self.layout(phase.y) != self.full:
-            if phase.y not in self.writes:
-                raise Widen({phase.y: self.full})
-            self.writes[phase.y] = self.full
+        self._of_its_own(phase.y)
         (xr, xc), (yr, yc) = self.strides(phase.x), self.strides(phase.y)
         down, right = {"E": (0, 1), "W": (0, -1), "S": (1, 0), "N": (-1, 0)}[phase.direction]
         count = (rows - abs(down), cols - abs(right))
@@ -394,6 +456,29 @@ class _Compiler:
         y, x = self.number(phase.y), self.number(phase.x)
         loops = [(count[0], (yr, xr, 0)), (count[1], (yc, xc, 0)), (size, (1, 1, 0))]
         return self.plan(group([copy_row("mov", self.fmt(phase.y), (y, x, x), loops, offsets=(d, a, 0))]))
+
+
+def _steps(method: str, length: int) -> list[tuple[int, int, int, int, int, int]]:
+    """Rows of a reduction over a line of `length` cores, counted by q from the last one.
+
+    Each is (first q, q it takes from, step to the next such core, cores, times, cores to go back each time): core
+    q = op(core q + distance, core q), side by side for `cores` of them, `times` after one another.
+    """
+    steps = []
+    if method == "tree":
+        for level in range(levels(length)):
+            distance = 1 << level
+            steps.append((0, distance, 2 * distance, -(-(length - distance) // (2 * distance)), 1, 0))
+        return steps
+    group = group_size(length)
+    for place in reversed(range(group - 1)):
+        count = -(-(length - 1 - place) // group)
+        if count > 0:
+            steps.append((place, place + 1, group, count, 1, 0))
+    farther = -(-length // group) - 1
+    if farther:
+        steps.append(((farther - 1) * group, farther * group, 0, 1, farther, group))
+    return steps
 
 
 def _table(rows: Rows) -> npt.NDArray[np.int64] | None:

@@ -38,7 +38,7 @@ class ProgramPlans:
         program = lowered.program
         self.tensors: Mapping[str, Tensor] = lowered.tensors
         number = {name: FIRST_TENSOR + i for i, name in enumerate(self.tensors)}
-        self.setting = Setting(program.rows, program.cols, program.dtype, self.tensors, number)
+        self.setting = Setting(program.rows, program.cols, program.dtype, self.tensors, number, program.block)
         self.phases = program.phases
         self.names = [tensors_of(phase) for phase in self.phases]
         self.plans: list[dict[tuple[Any, ...], Plan]] = [{} for _ in self.phases]

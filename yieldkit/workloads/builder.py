@@ -22,10 +22,15 @@ class ProgramBuilder:
         name: of the program.
         rows, cols: rectangle of logical cores.
         dtype: operand format of matrix products.
+        accumulation: their accumulators, "fp32" or "bf16_blocked".
+        block: steps of k in a block of "bf16_blocked".
     """
 
-    def __init__(self, name: str, rows: int, cols: int, dtype: str) -> None:
+    def __init__(
+        self, name: str, rows: int, cols: int, dtype: str, *, accumulation: str = "fp32", block: int = 0
+    ) -> None:
         self.name, self.rows, self.cols, self.dtype = name, rows, cols, dtype
+        self.accumulation, self.block = accumulation, block
         self.tensors: dict[str, Tensor] = {}
         self.launches: list[Launch] = []
         self.phases: list[Phase] = []
@@ -81,4 +86,14 @@ class ProgramBuilder:
     def build(self, job: Mapping[str, Any]) -> Program:
         """The finished program."""
         tensors = tuple(self.tensors.values())
-        return Program(self.name, self.rows, self.cols, self.dtype, tensors, tuple(self.launches), job)
+        return Program(
+            self.name,
+            self.rows,
+            self.cols,
+            self.dtype,
+            tensors,
+            tuple(self.launches),
+            job,
+            self.accumulation,
+            self.block,
+        )

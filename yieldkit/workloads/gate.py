@@ -7,11 +7,14 @@ from typing import TYPE_CHECKING, Final
 
 from yieldkit.errors import BadInput
 from yieldkit.workloads.phases import (
+    ACCUMULATIONS,
     ALU_OPS,
     DTYPES,
+    METHODS,
     OVERS,
     REDUCING_OPS,
     UNARY_OPS,
+    AllGather,
     AllReduce,
     Broadcast,
     ChainAccumulate,
@@ -19,6 +22,7 @@ from yieldkit.workloads.phases import (
     Gemv,
     Instr,
     Phase,
+    Reduce,
     Ref,
     Shift,
     StreamIn,
@@ -49,6 +53,13 @@ def check_program(program: Program) -> None:
         raise BadInput("a program needs at least one row and one column", value=(program.rows, program.cols))
     if program.dtype not in DTYPES:
         raise BadInput(f"dtype must be one of {DTYPES}", value=program.dtype)
+    if program.accumulation not in ACCUMULATIONS:
+        raise BadInput(f"accumulation must be one of {ACCUMULATIONS}", value=program.accumulation)
+    if (program.block < 1) != (program.accumulation == "fp32") or program.block < 0:
+        raise BadInput(
+            f"accumulation {program.accumulation!r} does not go with a block of {program.block}",
+            cure="give a positive block with bf16_blocked, and 0 with fp32",
+        )
     table = program.table
     if len(table) != len(program.tensors):
         raise BadInput("tensor names must be unique")
@@ -168,12 +179,19 @@ def _check_shapes(program: Program, phase: Phase) -> None:
             problem = "x and y need dims (b, k), (b, n) over 'c', w (k, n) over 'rc'"
         elif x.dims[1] != w.dims[0] or y.dims[1] != w.dims[1] or x.dims[0] != y.dims[0]:
             problem = "shapes of x, w and y do not agree"
-    elif isinstance(phase, AllReduce):
+    elif isinstance(phase, AllReduce | Reduce):
         x, y = table[phase.x], table[phase.y]
-        if phase.axis not in ("row", "col") or phase.op not in ("add", "max"):
-            problem = "axis must be row or col, op add or max"
-        elif x.dims != y.dims or x.dtype != "fp32" or y.dtype != "fp32":
-            problem = "x and y need equal dims and fp32"
+        if phase.axis not in ("row", "col") or phase.op not in ("add", "max") or phase.method not in METHODS:
+            problem = f"axis must be row or col, op add or max, method one of {METHODS}"
+        elif x.dims != y.dims or x.dtype != y.dtype:
+            problem = "x and y need equal dims and dtype"
+    elif isinstance(phase, AllGather):
+        x, y = table[phase.x], table[phase.y]
+        size = program.cols if phase.axis == "row" else program.rows
+        if phase.axis not in ("row", "col"):
+            problem = "axis must be row or col"
+        elif y.dims != (size, *x.dims) or x.dtype != y.dtype:
+            problem = f"y needs dims {(size, *x.dims)} and the dtype of x"
     elif isinstance(phase, Broadcast):
         x, y = table[phase.x], table[phase.y]
         if phase.axis not in ("row", "col") or x.dims != y.dims or x.dtype != y.dtype or x == y:

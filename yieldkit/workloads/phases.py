@@ -7,12 +7,15 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, Final
 
 __all__ = [
+    "ACCUMULATIONS",
     "ALU_OPS",
     "DTYPES",
+    "METHODS",
     "OVERS",
     "PHASE_KINDS",
     "REDUCING_OPS",
     "UNARY_OPS",
+    "AllGather",
     "AllReduce",
     "Broadcast",
     "ChainAccumulate",
@@ -22,6 +25,7 @@ __all__ = [
     "Instr",
     "Launch",
     "Phase",
+    "Reduce",
     "Ref",
     "Shift",
     "StreamIn",
@@ -43,6 +47,10 @@ ALU_OPS: Final = (
 )  # fmt: skip
 REDUCING_OPS: Final = frozenset({"add", "max", "mac"})
 OVERS: Final = ("rc", "r", "c", "")
+METHODS: Final = ("chain", "tree", "two_phase")
+"""How a line of cores reduces: one after the other; pairwise; in groups of about the root of its length."""
+ACCUMULATIONS: Final = ("fp32", "bf16_blocked")
+"""Accumulators of matrix products: fp32 throughout, or fp32 inside a block of k and bf16 from block to block."""
 
 
 @dataclass(frozen=True)
@@ -162,12 +170,52 @@ class Gemv:
 
 @dataclass(frozen=True)
 class AllReduce:
-    """Add or take the maximum of `x` along rows ("row") or columns ("col") in logical order; every core gets `y`."""
+    """Add or take the maximum of `x` along rows ("row") or columns ("col"); every core gets `y`.
+
+    `method` is one of `METHODS` and decides the order (see `Reduce`); the last core then multicasts the result back.
+    """
 
     kind: ClassVar[str] = "all_reduce"
     name: str
     axis: str
     op: str
+    x: str
+    y: str
+    method: str = "chain"
+
+
+@dataclass(frozen=True)
+class Reduce:
+    """Add ("add") or take the maximum ("max") of `x` along rows or columns; the last core gets `y`, others keep theirs.
+
+    Let q = 0, 1, ... count the cores of a line of P from its last one. Everywhere the operand from the farther core,
+    which is the lower one in logical order, comes first, and every partial result is rounded to the format of `x`.
+
+    "chain": the first core's value, then op with the next, up to the last.
+    "tree": at level l = 0, 1, ... core q = 2^l, 3·2^l, 5·2^l, ... hands its result to core q - 2^l, for any P.
+    "two_phase": groups of S = ceil(sqrt(P)) cores, counted from the last core on (the farthest group may be smaller);
+    a chain inside each group ends at its nearest core, then a chain of these results ends at the last core.
+    """
+
+    kind: ClassVar[str] = "reduce"
+    name: str
+    axis: str
+    op: str
+    x: str
+    y: str
+    method: str = "chain"
+
+
+@dataclass(frozen=True)
+class AllGather:
+    """Every core of a row ("row") or column ("col") gets the blocks of all of them, in logical order.
+
+    `y` has the dims of `x` behind a leading one, the length of the line.
+    """
+
+    kind: ClassVar[str] = "all_gather"
+    name: str
+    axis: str
     x: str
     y: str
 
@@ -240,11 +288,27 @@ class Shift:
     direction: str
 
 
-Phase = Compute | Gemm | WGrad | Gemv | AllReduce | Broadcast | ChainAccumulate | StreamIn | StreamOut | Shift
+Phase = (
+    Compute
+    | Gemm
+    | WGrad
+    | Gemv
+    | AllReduce
+    | Reduce
+    | AllGather
+    | Broadcast
+    | ChainAccumulate
+    | StreamIn
+    | StreamOut
+    | Shift
+)
 PHASE_KINDS: Final[Mapping[str, type[Any]]] = {
     cls.kind: cls
-    for cls in (Compute, Gemm, WGrad, Gemv, AllReduce, Broadcast, ChainAccumulate, StreamIn, StreamOut, Shift)
-}
+    for cls in (
+        Compute, Gemm, WGrad, Gemv, AllReduce, Reduce, AllGather, Broadcast, ChainAccumulate, StreamIn, StreamOut,
+        Shift,
+    )
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -285,7 +349,7 @@ def tensors_of(phase: Phase) -> tuple[str, ...]:
 def written_by(phase: Phase) -> tuple[str, ...]:
     """Names of the tensors a phase writes."""
     names = [instr.d.tensor for instr in instrs_of(phase)]
-    if isinstance(phase, Gemm | Gemv | AllReduce | Broadcast | Shift):
+    if isinstance(phase, Gemm | Gemv | AllReduce | Reduce | AllGather | Broadcast | Shift):
         names.append(phase.y)
     elif isinstance(phase, StreamIn):
         names.append(phase.tensor)

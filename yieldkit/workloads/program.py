@@ -13,7 +13,9 @@ which axes of the rectangle its blocks differ::
     over = ""     the same block everywhere
 
 Order of sums. A reduced axis is always walked upwards. Across cores, partial sums are added in the order of logical
-columns (rows), starting with the first core's partial; inside a core an fp32 accumulator starts at +0.
+columns (rows), starting with the first core's partial, where a phase declares no other method; inside a core an fp32
+accumulator starts at +0. With `accumulation="bf16_blocked"` a matrix product does so for `block` steps of k only: the
+sum of a block is added to a bf16 accumulator, rounded at each store, and partials travel between cores in bf16.
 """
 
 from __future__ import annotations
@@ -29,11 +31,14 @@ from yieldkit.errors import BadFile, BadInput
 from yieldkit.files import canonical_json, fingerprint, read_bytes, write_text
 from yieldkit.workloads.gate import check_program, covers
 from yieldkit.workloads.phases import (
+    ACCUMULATIONS,
     ALU_OPS,
     DTYPES,
+    METHODS,
     PHASE_KINDS,
     REDUCING_OPS,
     UNARY_OPS,
+    AllGather,
     AllReduce,
     Broadcast,
     ChainAccumulate,
@@ -43,6 +48,7 @@ from yieldkit.workloads.phases import (
     Instr,
     Launch,
     Phase,
+    Reduce,
     Ref,
     Shift,
     StreamIn,
@@ -57,12 +63,15 @@ from yieldkit.workloads.phases import (
 )
 
 __all__ = [
+    "ACCUMULATIONS",
     "ALU_OPS",
     "DTYPES",
+    "METHODS",
     "PHASE_KINDS",
     "PROGRAM_VERSION",
     "REDUCING_OPS",
     "UNARY_OPS",
+    "AllGather",
     "AllReduce",
     "Broadcast",
     "ChainAccumulate",
@@ -73,6 +82,7 @@ __all__ = [
     "Launch",
     "Phase",
     "Program",
+    "Reduce",
     "Ref",
     "Shift",
     "StreamIn",
@@ -101,6 +111,8 @@ class Program:
         tensors: all tensors.
         launches: in order; one pass over them is one step.
         job: what the host does around a step (kind "training", "decode", "forward" or "none", and its parameters).
+        accumulation: of matrix products, one of `ACCUMULATIONS`.
+        block: steps of k in a block of "bf16_blocked", counted from each core's first; 0 with "fp32".
     """
 
     name: str
@@ -110,6 +122,8 @@ class Program:
     tensors: tuple[Tensor, ...]
     launches: tuple[Launch, ...]
     job: Mapping[str, Any] = field(default_factory=dict)
+    accumulation: str = "fp32"
+    block: int = 0
 
     def __post_init__(self) -> None:
         check_program(self)
@@ -124,14 +138,19 @@ class Program:
         """All phases in order."""
         return tuple(phase for launch in self.launches for phase in launch.phases)
 
+    @property
+    def sum_dtype(self) -> str:
+        """Format in which the partials and totals of matrix products are kept and sent."""
+        return "fp32" if self.accumulation == "fp32" else "bf16"
+
     @cached_property
     def fingerprint(self) -> str:
         """Fingerprint over everything in the program."""
         return fingerprint(self.to_dict())
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain data, readable by `from_dict`."""
-        return {
+        """Plain data, readable by `from_dict`; what a later version added is left out where it says nothing new."""
+        data: dict[str, Any] = {
             "version": PROGRAM_VERSION,
             "name": self.name,
             "rows": self.rows,
@@ -139,11 +158,13 @@ class Program:
             "dtype": self.dtype,
             "tensors": [{**asdict(t), "values": [_number(v) for v in t.values]} for t in self.tensors],
             "launches": [
-                {"name": launch.name, "phases": [{"kind": p.kind, **asdict(p)} for p in launch.phases]}
-                for launch in self.launches
+                {"name": launch.name, "phases": [_plain(p) for p in launch.phases]} for launch in self.launches
             ],
             "job": dict(self.job),
         }
+        if self.accumulation != "fp32":
+            data |= {"accumulation": self.accumulation, "block": self.block}
+        return data
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Self:
@@ -169,6 +190,7 @@ class Program:
             return cls(
                 _is(str, data["name"]), _is(int, data["rows"]), _is(int, data["cols"]), _is(str, data["dtype"]),
                 tensors, launches, dict(data["job"]),
+                _is(str, data.get("accumulation", "fp32")), _is(int, data.get("block", 0)),
             )  # fmt: skip
         except (KeyError, TypeError, ValueError, AttributeError, OverflowError, RecursionError) as error:
             raise BadInput(f"program cannot be read: {type(error).__name__}: {error}") from error
@@ -207,6 +229,13 @@ class Program:
         )
 
 
+def _plain(phase: Phase) -> dict[str, Any]:
+    data = {"kind": phase.kind, **asdict(phase)}
+    if isinstance(phase, AllReduce) and phase.method == "chain":
+        del data["method"]
+    return data
+
+
 def _number(value: float) -> float | str:
     return value if value - value == 0 else str(value)
 
@@ -242,6 +271,8 @@ def _phase(data: Mapping[str, Any]) -> Phase:
     if cls is None:
         raise ValueError(f"unknown phase kind {data['kind']!r}")
     values = {name: value for name, value in data.items() if name != "kind"}
+    if cls is AllReduce:
+        values.setdefault("method", "chain")
     if set(values) != {f.name for f in fields(cls)}:
         raise ValueError(f"phase {data.get('name')!r} has other fields than {cls.kind} needs")
     plain = {"str": str, "int": int, "bool": bool}

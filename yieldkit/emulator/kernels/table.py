@@ -8,6 +8,7 @@ an index into a list of addresses, an offset, and a stride for every loop, all i
 import numpy as np
 from numba import njit
 
+from yieldkit.emulator.kernels.blocked import _blocked_product
 from yieldkit.emulator.kernels.elementwise import _apply
 from yieldkit.emulator.kernels.matmul import _product, scan_is_exact
 from yieldkit.emulator.kernels.register_block import load_at, store_at
@@ -32,6 +33,7 @@ PRODUCT_AXES, K_TILE, MAY_FUSE, SCANS = (
     54,
 )  # axes: shape and byte strides of a, b, out; scans: start, length
 READS_D, READS_B = 60, 61
+BLOCK = 62  # of a product: steps of k to a block of bf16 accumulation, 0 for fp32 throughout
 
 
 @njit(error_model="numpy", inline="always")
@@ -157,7 +159,26 @@ def run_table(table, addresses, share, shares):
                     size = a_shape[2] * a_shape[3]
                     part = (size + 24 * shares - 1) // (24 * shares) * 24
                     first, last = min(share * part, size), min(share * part + part, size)
-                    if first < last:
+                    if first < last and row[BLOCK]:
+                        _blocked_product(
+                            a,
+                            a_shape,
+                            _six(row, at + 6),
+                            b,
+                            _six(row, at + 12),
+                            _six(row, at + 18),
+                            d,
+                            o_shape,
+                            _six(row, at + 30),
+                            row[K_TILE],
+                            row[BLOCK],
+                            fused,
+                            0,
+                            a_shape[0] * a_shape[1],
+                            first,
+                            last,
+                        )
+                    elif first < last:
                         _product(
                             a,
                             a_shape,
