@@ -30,6 +30,8 @@ def gpt_decode(
     prompts: Sequence[Sequence[int]] = (),
     seed: int = 0,
     corpus: str = "cpython-topics",
+    accumulation: str = "fp32",
+    block: int = 0,
     **sizes: int,
 ) -> Program:
     """Greedy decoding of `sequences` texts, one token a step.
@@ -41,6 +43,8 @@ def gpt_decode(
         prompts: one list of symbols a text, all of one length; the step after the last prompt symbol is free to choose.
         seed: of the initial weights, where none are given at the run.
         corpus: the text the model belongs to.
+        accumulation: of products, "fp32" or "bf16_blocked" (see `Program`).
+        block: steps of k in a block of "bf16_blocked".
         **sizes: sizes by name, in place of `shape`.
 
     Raises:
@@ -57,7 +61,7 @@ def gpt_decode(
         raise BadInput(f"prompt symbols must be below {shape.vocabulary}")
     if len(starts[0]) > shape.context:
         raise BadInput(f"prompts must be at most {shape.context} symbols", value=len(starts[0]))
-    writer = _Decode(shape, side, dtype)
+    writer = _Decode(ProgramBuilder("gpt decode", side, side, dtype, accumulation=accumulation, block=block), shape)
     for layer in range(shape.layers):
         writer.layer(layer)
     writer.head()
@@ -65,13 +69,13 @@ def gpt_decode(
 
 
 class _Decode:
-    def __init__(self, shape: GptShape, side: int, dtype: str) -> None:
-        self.shape, self.side, self.op = shape, side, dtype
+    def __init__(self, b: ProgramBuilder, shape: GptShape) -> None:
+        side = b.rows
+        self.b, self.shape, self.side, self.op = b, shape, side, b.dtype
         self.n = shape.sequences
         self.dc, self.vc = shape.width // side, shape.vocabulary // side
         self.hc, self.hd = shape.heads // side, shape.width // shape.heads
         self.jr = shape.context // side
-        self.b = ProgramBuilder("gpt decode", side, side, dtype)
         self.resident: list[dict[str, Any]] = []
         self.zero = self.b.constant("k.zero", 0.0)
         self.inverse_width = self.b.constant("k.inverse_width", 1.0 / shape.width)

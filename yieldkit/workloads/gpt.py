@@ -88,6 +88,8 @@ def gpt_training(
     learning_rate: float = 3e-3,
     corpus: str = "cpython-topics",
     accumulator_words: int = ACCUMULATOR_WORDS,
+    accumulation: str = "fp32",
+    block: int = 0,
     **sizes: int,
 ) -> Program:
     """Training step of a GPT: forward, loss, backward; MemoryX holds weights and Adam state and runs the update.
@@ -102,12 +104,15 @@ def gpt_training(
         learning_rate: of Adam.
         corpus: text to train on.
         accumulator_words: largest accumulator a core may use; decides the tile width, changes no value.
+        accumulation: of products, "fp32" or "bf16_blocked" (see `Program`).
+        block: steps of k in a block of "bf16_blocked".
 
     Raises:
         BadInput: the sizes do not lie evenly over the rectangle.
     """
     shape = _shape(shape, sizes)
-    model = _Gpt("gpt training", shape, rows, cols, dtype, accumulator_words)
+    b = ProgramBuilder("gpt training", rows, cols, dtype, accumulation=accumulation, block=block)
+    model = _Gpt(b, shape, accumulator_words)
     model.embed()
     for layer in range(shape.layers):
         model.forward(layer)
@@ -126,11 +131,14 @@ def gpt_forward(
     seed: int = 0,
     corpus: str = "cpython-topics",
     accumulator_words: int = ACCUMULATOR_WORDS,
+    accumulation: str = "fp32",
+    block: int = 0,
     **sizes: int,
 ) -> Program:
     """Forward pass of the same GPT with the same numerics: logits and the loss of every token."""
     shape = _shape(shape, sizes)
-    model = _Gpt("gpt forward", shape, rows, cols, dtype, accumulator_words)
+    b = ProgramBuilder("gpt forward", rows, cols, dtype, accumulation=accumulation, block=block)
+    model = _Gpt(b, shape, accumulator_words)
     model.embed()
     for layer in range(shape.layers):
         model.forward(layer)
@@ -157,15 +165,17 @@ def _part(columns: int, features: int, words_a_feature: int, limit: int) -> int:
 class _Gpt:
     """Writes the launches; every method appends phases."""
 
-    def __init__(self, name: str, shape: GptShape, rows: int, cols: int, dtype: str, limit: int) -> None:
+    def __init__(self, b: ProgramBuilder, shape: GptShape, limit: int) -> None:
+        rows, cols = b.rows, b.cols
         shape.check(rows, cols)
-        self.shape, self.rows, self.cols, self.limit = shape, rows, cols, limit
+        # With blocks a product has a second accumulator.
+        self.shape, self.rows, self.cols, self.limit = shape, rows, cols, limit // 2 if b.block else limit
         self.S, self.T = shape.sequences // rows, shape.context
         self.m = self.S * self.T
         self.dc, self.vc = shape.width // cols, shape.vocabulary // cols
         self.hc, self.hd = shape.heads // cols, shape.width // shape.heads
-        self.b = ProgramBuilder(name, rows, cols, dtype)
-        self.op = dtype
+        self.b = b
+        self.op = b.dtype
         self.inputs: list[dict[str, Any]] = []
         self.outputs: list[dict[str, Any]] = []
         self.zero = self.b.constant("k.zero", 0.0)
