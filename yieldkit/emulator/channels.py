@@ -18,6 +18,7 @@ from typing import Final
 
 from yieldkit.emulator.isa import COLOURS, route_word
 from yieldkit.emulator.lines import levels, stop_of
+from yieldkit.emulator.permute import is_permute, permute_routes, permute_width
 from yieldkit.errors import BadInput
 from yieldkit.quantities import EAST, NORTH, RAMP, SOUTH, WEST
 
@@ -265,6 +266,8 @@ def _own_colours(channel: str) -> tuple[int, ...]:
 
 
 def _width(channel: str, rows: int, cols: int) -> int:
+    if is_permute(channel):
+        return permute_width(channel)
     if channel.startswith("tree"):
         return levels(cols if channel == "tree_east" else rows)
     return 2
@@ -286,7 +289,7 @@ def assign_colours(channels: Iterable[str], rows: int, cols: int, launch: str) -
     colours = {name: _own_colours(name) for name in names if name in CHANNELS}
     taken = {colour for own in colours.values() for colour in own}
     free = [colour for colour in range(COLOURS) if colour not in taken]
-    widths = {name: _width(name, rows, cols) for name in names if name in FREE_CHANNELS}
+    widths = {name: _width(name, rows, cols) for name in names if name not in CHANNELS}
     if sum(widths.values()) > len(free):
         needs = {name: len(own) for name, own in colours.items()} | widths
         listed = ", ".join(f"{name} {needs[name]}" for name in names)
@@ -306,5 +309,5 @@ def routes_of(channel: str, r: int, c: int, rows: int, cols: int, colours: Seque
     """
     if channel in CHANNELS:
         return CHANNELS[channel](r, c, rows, cols)
-    words = FREE_CHANNELS[channel](r, c, rows, cols)
+    words = permute_routes(channel, c) if is_permute(channel) else FREE_CHANNELS[channel](r, c, rows, cols)
     return {number if colours is None else colours[number]: positions for number, positions in words.items()}

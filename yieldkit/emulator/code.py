@@ -27,6 +27,7 @@ from yieldkit.emulator.isa import (
     task_words,
 )
 from yieldkit.emulator.lines import Stop, stop_of
+from yieldkit.emulator.permute import emit_permute, permute_channel
 from yieldkit.errors import BadInput
 from yieldkit.workloads.program import (
     AllGather,
@@ -37,6 +38,7 @@ from yieldkit.workloads.program import (
     Gemm,
     Gemv,
     Instr,
+    Permute,
     Phase,
     Program,
     Reduce,
@@ -194,6 +196,8 @@ def channels_of(program: Program, phase: Phase) -> tuple[str, ...]:
             "last_row": ("edge_out_south",),
             "reduce_col": ("chain_south", "edge_out_south"),
         }[phase.mode]
+    if isinstance(phase, Permute):
+        return (permute_channel(phase.to),)
     if isinstance(phase, Shift):
         return ({"E": "chain_east", "S": "chain_south", "W": "shift_west", "N": "shift_north"}[phase.direction],)
     return ()
@@ -227,6 +231,8 @@ def emit_phase(code: CoreCode, program: Program, phase: Phase) -> None:
         _stream_in(code, program, phase)
     elif isinstance(phase, StreamOut):
         _stream_out(code, program, phase)
+    elif isinstance(phase, Permute):
+        emit_permute(code, program, phase, code.colours[permute_channel(phase.to)])
     else:
         _shift(code, program, phase)
 

@@ -28,6 +28,7 @@ from yieldkit.workloads.program import (
     Gemm,
     Gemv,
     Launch,
+    Permute,
     Program,
     Reduce,
     Shift,
@@ -272,7 +273,7 @@ def _classes(launch: Launch, rows: int, cols: int) -> Iterator[tuple[tuple[int, 
 def _line_classes(launch: Launch, axis: str, size: int) -> list[tuple[int, ...]]:
     """Class of each place on a line along `axis`: cores of equal classes differ in nothing that phases depend on."""
     by_place = any(
-        (isinstance(phase, WGrad) and axis == "row") or (isinstance(phase, AllGather) and phase.axis == axis)
+        (isinstance(phase, WGrad | Permute) and axis == "row") or (isinstance(phase, AllGather) and phase.axis == axis)
         for phase in launch.phases
     )
     if by_place:

@@ -24,6 +24,7 @@ from yieldkit.workloads.program import (
     Compute,
     Gemm,
     Gemv,
+    Permute,
     Phase,
     Reduce,
     Shift,
@@ -95,6 +96,8 @@ class _Compiler:
             return self._stream_in(phase)
         if isinstance(phase, StreamOut):
             return self._stream_out(phase)
+        if isinstance(phase, Permute):
+            return self._permute(phase)
         return self._shift(phase)
 
     # Layouts
@@ -441,6 +444,18 @@ class _Compiler:
         loops = [(rows, (cols * size, xr, 0)), (cols, (size, xc, 0)), (size, (1, 1, 0))]
         row = copy_row("mov", 0, (OUT, self.number(name), OUT), loops, offsets=(0, offset, 0))
         return self.plan(group([row]), out=(rows, cols, *tensor.dims))
+
+    def _permute(self, phase: Permute) -> Plan:
+        size, rows = self.tensors[phase.x].size, self.full[0]
+        (xr, xc), x = self.strides(phase.x), self.number(phase.x)
+        self.written(phase.y, self.full)
+        (yr, yc), y = self.strides(phase.y), self.number(phase.y)
+        loops = [(rows, (yr, xr, 0)), (size, (1, 1, 0))]
+        copies = [
+            copy_row("mov", self.fmt(phase.y), (y, x, x), loops, offsets=(yc * target, xc * column, 0))
+            for column, target in enumerate(phase.to)
+        ]
+        return self.plan(group(copies))
 
     def _shift(self, phase: Shift) -> Plan:
         rows, cols = self.full

@@ -21,6 +21,7 @@ from yieldkit.workloads.phases import (
     Gemm,
     Gemv,
     Instr,
+    Permute,
     Phase,
     Reduce,
     Ref,
@@ -216,5 +217,11 @@ def _check_shapes(program: Program, phase: Phase) -> None:
         x, y = table[phase.x], table[phase.y]
         if phase.direction not in ("N", "E", "S", "W") or x.dims != y.dims or x.dtype != y.dtype or x == y:
             problem = "direction must be N, E, S or W; x and y distinct with equal dims and dtype"
+    elif isinstance(phase, Permute):
+        x, y = table[phase.x], table[phase.y]
+        if sorted(phase.to) != list(range(program.cols)):
+            problem = f"to must be a permutation of the {program.cols} columns"
+        elif x.dims != y.dims or x.dtype != y.dtype or x == y:
+            problem = "x and y distinct with equal dims and dtype"
     if problem:
         raise BadInput(f"phase {phase.name!r} ({phase.kind}): {problem}")

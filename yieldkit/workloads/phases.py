@@ -24,6 +24,7 @@ __all__ = [
     "Gemv",
     "Instr",
     "Launch",
+    "Permute",
     "Phase",
     "Reduce",
     "Ref",
@@ -288,6 +289,20 @@ class Shift:
     direction: str
 
 
+@dataclass(frozen=True)
+class Permute:
+    """The core at column c of every row sends `x` to the core at column `to[c]` of its row, which receives it as `y`.
+
+    Words cross the routers of the columns between. A router has 24 colours, which bounds how many paths may meet.
+    """
+
+    kind: ClassVar[str] = "permute"
+    name: str
+    x: str
+    y: str
+    to: tuple[int, ...]
+
+
 Phase = (
     Compute
     | Gemm
@@ -301,12 +316,13 @@ Phase = (
     | StreamIn
     | StreamOut
     | Shift
+    | Permute
 )
 PHASE_KINDS: Final[Mapping[str, type[Any]]] = {
     cls.kind: cls
     for cls in (
         Compute, Gemm, WGrad, Gemv, AllReduce, Reduce, AllGather, Broadcast, ChainAccumulate, StreamIn, StreamOut,
-        Shift,
+        Shift, Permute,
     )
 }  # fmt: skip
 
@@ -349,7 +365,7 @@ def tensors_of(phase: Phase) -> tuple[str, ...]:
 def written_by(phase: Phase) -> tuple[str, ...]:
     """Names of the tensors a phase writes."""
     names = [instr.d.tensor for instr in instrs_of(phase)]
-    if isinstance(phase, Gemm | Gemv | AllReduce | Reduce | AllGather | Broadcast | Shift):
+    if isinstance(phase, Gemm | Gemv | AllReduce | Reduce | AllGather | Broadcast | Shift | Permute):
         names.append(phase.y)
     elif isinstance(phase, StreamIn):
         names.append(phase.tensor)

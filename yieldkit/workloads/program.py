@@ -47,6 +47,7 @@ from yieldkit.workloads.phases import (
     Gemv,
     Instr,
     Launch,
+    Permute,
     Phase,
     Reduce,
     Ref,
@@ -80,6 +81,7 @@ __all__ = [
     "Gemv",
     "Instr",
     "Launch",
+    "Permute",
     "Phase",
     "Program",
     "Reduce",
@@ -279,6 +281,8 @@ def _phase(data: Mapping[str, Any]) -> Phase:
     for f in fields(cls):
         if f.type in plain:
             _is(plain[str(f.type)], values[f.name])
+    if cls is Permute:
+        values["to"] = _ints(values["to"])
     if "instrs" in values:
         values["instrs"] = tuple(_instr(item) for item in values["instrs"])
     if "start" in values:
