@@ -8,13 +8,18 @@ from __future__ import annotations
 
 import numpy as np
 
+from yieldkit.emulator.channels import assign_colours
+from yieldkit.emulator.code import channels_of
 from yieldkit.emulator.formats import round_to
+from yieldkit.errors import BadInput
 from yieldkit.workloads.builder import ProgramBuilder
 from yieldkit.workloads.program import (
     ALU_OPS,
     DTYPES,
+    METHODS,
     REDUCING_OPS,
     UNARY_OPS,
+    AllGather,
     AllReduce,
     Broadcast,
     ChainAccumulate,
@@ -22,6 +27,7 @@ from yieldkit.workloads.program import (
     Gemm,
     Gemv,
     Instr,
+    Reduce,
     Ref,
     Shift,
     StreamIn,
@@ -56,7 +62,7 @@ class RandomProgram:
 
     KINDS = (
         "compute", "compute", "compute", "gemm", "wgrad", "gemv", "all_reduce", "chain_accumulate", "stream_out",
-        "shift", "broadcast", "cut",
+        "shift", "broadcast", "cut", "reduce", "all_gather",
     )  # fmt: skip
 
     def __init__(self, rng, rows, cols, dtype, specials=0.0):
@@ -65,6 +71,15 @@ class RandomProgram:
         self.streams = {}
         self.number = 0
         self.written = []
+
+    def phase(self, phase):
+        """Append a phase; to a launch of its own where the present one has no colours left for it."""
+        names = dict.fromkeys(c for p in [*self.b.phases, phase] for c in channels_of(self.b, p))
+        try:
+            assign_colours(names, self.rows, self.cols, "random")
+        except BadInput:
+            self._cut()
+        self.b.phase(phase)
 
     def name(self, stem):
         self.number += 1
@@ -89,7 +104,7 @@ class RandomProgram:
             return self.b.tensor(self.name("k"), dims, over, dtype=dtype, values=array.reshape(-1).tolist())
         tensor = self.declare(dims, dtype, over)
         stream = self.name("in")
-        self.b.phase(StreamIn(self.name("p"), tensor, stream, str(rng.choice(IN_MODES[over]))))
+        self.phase(StreamIn(self.name("p"), tensor, stream, str(rng.choice(IN_MODES[over]))))
         self.streams[stream] = array
         self.written.append(tensor)
         return tensor
@@ -114,7 +129,7 @@ class RandomProgram:
         if self.b.tensors[tensor].dtype == "fp32":
             modes.append("reduce_col")
         mode = mode or str(self.rng.choice(modes))
-        self.b.phase(StreamOut(self.name("p"), tensor, self.name("out"), mode))
+        self.phase(StreamOut(self.name("p"), tensor, self.name("out"), mode))
 
     def _stream_out(self):
         if self.written:
@@ -176,7 +191,7 @@ class RandomProgram:
         instrs = []
         for _ in range(int(self.rng.integers(1, 4))):
             instrs += self.instr()
-        self.b.phase(Compute(self.name("c"), tuple(instrs)))
+        self.phase(Compute(self.name("c"), tuple(instrs)))
 
     def divisor(self, n):
         return int(self.rng.choice([p for p in range(1, n + 1) if n % p == 0]))
@@ -195,13 +210,13 @@ class RandomProgram:
             self.written.append(y)
         stream = self.name("w")
         self.streams[stream] = values(self.rng, (self.cols * kc, self.cols * nc), self.dtype, self.specials)
-        self.b.phase(Gemm(self.name("g"), x, y, stream, self.divisor(nc), accumulate))
+        self.phase(Gemm(self.name("g"), x, y, stream, self.divisor(nc), accumulate))
 
     def _wgrad(self):
         m, kc, nc = self.extent(5), self.extent(), self.extent(6)
         x = self.source((m, kc), self.operand_dtype(), "rc")
         dy = self.source((m, nc), self.operand_dtype(), "rc")
-        self.b.phase(WGrad(self.name("d"), x, dy, self.name("dw"), self.divisor(nc)))
+        self.phase(WGrad(self.name("d"), x, dy, self.name("dw"), self.divisor(nc)))
 
     def _gemv(self):
         if self.rows != self.cols:
@@ -210,15 +225,32 @@ class RandomProgram:
         x = self.source((b, kc), self.operand_dtype(), "c")
         w = self.source((kc, nr), self.operand_dtype(), "rc")
         y = self.declare((b, nr), self.some_dtype(), "c")
-        self.b.phase(Gemv(self.name("v"), x, w, y))
+        self.phase(Gemv(self.name("v"), x, w, y))
         self.written.append(y)
 
     def _all_reduce(self):
-        axis = str(self.rng.choice(["row", "col"]))
-        dims = (self.extent(6),)
-        x = self.source(dims, "fp32")
-        y = x if self.rng.random() < 0.2 and x.startswith("t") else self.declare(dims, "fp32", "rc")
-        self.b.phase(AllReduce(self.name("r"), axis, str(self.rng.choice(["add", "max"])), x, y))
+        axis, op, method = (str(self.rng.choice(among)) for among in (["row", "col"], ["add", "max"], METHODS))
+        dims, dtype = (self.extent(6),), self.some_dtype()
+        x = self.source(dims, dtype)
+        y = x if self.rng.random() < 0.2 and x.startswith("t") else self.declare(dims, dtype, "rc")
+        self.phase(AllReduce(self.name("r"), axis, op, x, y, method))
+        self.written.append(y)
+
+    def _reduce(self):
+        axis, op, method = (str(self.rng.choice(among)) for among in (["row", "col"], ["add", "max"], METHODS))
+        dims, dtype = (self.extent(6),), self.some_dtype()
+        x = self.source(dims, dtype)
+        y = x
+        if self.rng.random() < 0.8 or not x.startswith("t"):
+            y = self.target(dims, dtype) if self.rng.random() < 0.5 else self.declare(dims, dtype, "rc")
+        self.phase(Reduce(self.name("h"), axis, op, x, y, method))
+        self.written.append(y)
+
+    def _all_gather(self):
+        axis, dtype, size = str(self.rng.choice(["row", "col"])), self.some_dtype(), self.extent(4)
+        x = self.source((size,), dtype)
+        y = self.declare((self.cols if axis == "row" else self.rows, size), dtype, "rc")
+        self.phase(AllGather(self.name("l"), axis, x, y))
         self.written.append(y)
 
     def _chain_accumulate(self):
@@ -232,21 +264,21 @@ class RandomProgram:
             op = str(self.rng.choice(sorted(REDUCING_OPS)))
             a = self.operand(axes, None)
             instrs.append(Instr(op, tuple(axes), whole, a, self.operand(axes, None) if op == "mac" else whole))
-        self.b.phase(ChainAccumulate(self.name("a"), acc, start, tuple(instrs)))
+        self.phase(ChainAccumulate(self.name("a"), acc, start, tuple(instrs)))
         self.written.append(acc)
 
     def _broadcast(self):
         dims, dtype = (self.extent(5),), self.some_dtype()
         x = self.source(dims, dtype)
         y = self.declare(dims, dtype, str(self.rng.choice(["rc", "r", "c"])))
-        self.b.phase(Broadcast(self.name("b"), str(self.rng.choice(["row", "col"])), x, y))
+        self.phase(Broadcast(self.name("b"), str(self.rng.choice(["row", "col"])), x, y))
         self.written.append(y)
 
     def _shift(self):
         dims, dtype = (self.extent(5),), self.some_dtype()
         x = self.source(dims, dtype)
         y = self.source(dims, dtype, "rc")
-        self.b.phase(Shift(self.name("s"), x, y, str(self.rng.choice(list("NESW")))))
+        self.phase(Shift(self.name("s"), x, y, str(self.rng.choice(list("NESW")))))
 
 
 def random_program(seed, rows, cols, dtype, *, specials=0.0, phases=6, kinds=RandomProgram.KINDS):
