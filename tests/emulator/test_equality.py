@@ -10,7 +10,10 @@ from yieldkit.emulator.lowering import lower
 from yieldkit.emulator.tensor import ReferenceExecutor, TensorExecutor
 from yieldkit.workloads.program import Program
 
-SHAPES = [(1, 1), (1, 2), (2, 1), (1, 4), (1, 7), (6, 1), (2, 5), (4, 1), (2, 2), (2, 3), (3, 2), (3, 3), (3, 4), (4, 3), (4, 5)]
+SHAPES = [
+    (1, 1), (1, 2), (2, 1), (1, 4), (1, 7), (6, 1), (2, 5), (4, 1), (2, 2), (2, 3), (3, 2), (3, 3), (3, 4), (4, 3),
+    (4, 5),
+]  # fmt: skip
 CASES = {
     "seed": st.integers(0, 2**32 - 1),
     "shape": st.sampled_from(SHAPES),

@@ -32,7 +32,7 @@ def _input(rows: int, cols: int, size: int) -> np.ndarray:
 
 def test_every_phase_kind_is_listed() -> None:
     assert PHASE_KINDS["broadcast"] is Broadcast
-    assert len(PHASE_KINDS) == 12
+    assert len(PHASE_KINDS) == 13
 
 
 @pytest.mark.parametrize(("rows", "cols"), SHAPES)

@@ -8,13 +8,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-import numpy as np
-import numpy.typing as npt
-
-from yieldkit.emulator.isa import FORMATS
 from yieldkit.emulator.kernels import table as rows_of
 from yieldkit.emulator.layouts import OUT, STREAM, SUM, Layout, Plan, Setting, Widen
-from yieldkit.emulator.lines import group_size, levels
+from yieldkit.emulator.line_plans import plan_all_gather, plan_all_reduce, plan_broadcast, plan_reduce
+from yieldkit.emulator.planning import Planner, table_of
 from yieldkit.emulator.vector import Blocks, Rows, Unit, copy_row, covers, group, instruction_rows, put, unit_rows
 from yieldkit.workloads.program import (
     AllGather,
@@ -62,16 +59,8 @@ def plan_of(
     return _Compiler(setting, layout, zeros).compile(phase, strides, sums)
 
 
-class _Compiler:
+class _Compiler(Planner):
     """Makes one plan."""
-
-    def __init__(self, setting: Setting, layout: Mapping[str, Layout], zeros: frozenset[str]) -> None:
-        self.setting, self.alive = setting, layout
-        self.full: Layout = (setting.rows, setting.cols)
-        self.tensors = setting.tensors
-        self.zeros = zeros
-        self.writes: dict[str, Layout] = {}
-        self.fills: list[str] = []
 
     def compile(self, phase: Phase, strides: tuple[int, ...], sums: bool) -> Plan:
         if isinstance(phase, Compute):
@@ -83,13 +72,13 @@ class _Compiler:
         if isinstance(phase, Gemv):
             return self._gemv(phase)
         if isinstance(phase, AllReduce):
-            return self._all_reduce(phase)
+            return plan_all_reduce(self, phase)
         if isinstance(phase, Reduce):
-            return self._reduce(phase)
+            return plan_reduce(self, phase)
         if isinstance(phase, AllGather):
-            return self._all_gather(phase)
+            return plan_all_gather(self, phase)
         if isinstance(phase, Broadcast):
-            return self._broadcast(phase)
+            return plan_broadcast(self, phase)
         if isinstance(phase, ChainAccumulate):
             return self._chain_accumulate(phase)
         if isinstance(phase, StreamIn):
@@ -99,48 +88,6 @@ class _Compiler:
         if isinstance(phase, Permute):
             return self._permute(phase)
         return self._shift(phase)
-
-    # Layouts
-
-    def layout(self, name: str) -> Layout:
-        """Layout of an array in this phase; one that does not exist yet is made, as zeros."""
-        if name in self.writes:
-            return self.writes[name]
-        if name not in self.alive:
-            self.writes[name] = self.setting.usual(name)
-            self.fills.append(name)
-            return self.writes[name]
-        return self.alive[name]
-
-    def written(self, name: str, layout: Layout) -> None:
-        """The phase writes all of a tensor, in a layout of its own."""
-        self.writes[name] = layout
-
-    def fmt(self, name: str) -> int:
-        return FORMATS[self.tensors[name].dtype]
-
-    def number(self, name: str) -> int:
-        return self.setting.number[name]
-
-    def strides(self, name: str, layout: Layout | None = None) -> tuple[int, int]:
-        """Words from one row, and one column, of blocks to the next."""
-        rows, cols = layout or self.layout(name)
-        size = self.tensors[name].size
-        return (size * cols if rows > 1 else 0, size if cols > 1 else 0)
-
-    def plan(self, rows: Rows, **parts: Any) -> Plan:
-        first: Rows = []
-        for name in self.fills:
-            r, c = self.writes[name]
-            row = put(
-                rows_of.FILL,
-                (rows_of.OPERAND, (self.number(name),) * 4),
-                (rows_of.SHAPE, (r * c * self.tensors[name].size,)),
-            )
-            first += group([row])
-        return Plan(tuple(self.writes.items()), _table(first + rows), **parts)
-
-    # Phases
 
     def _blocks(self, names: Any) -> Blocks:
         layout = {name: self.layout(name) for name in names}
@@ -265,7 +212,7 @@ class _Compiler:
             numbers = (y, SUM, y) if phase.accumulate else (y, SUM, SUM)
             copy = copy_row("add" if phase.accumulate else "mov", fmt, numbers, [(rows * cols * m * nc, (1, 1, 1))])
             after = group([copy])
-        plan = self.plan(after, product=_table(group([row])), sums=() if direct else (rows, cols, m, nc))
+        plan = self.plan(after, product=table_of(group([row])), sums=() if direct else (rows, cols, m, nc))
         return plan
 
     def _weight_gradient(self, phase: WGrad) -> Plan:
@@ -284,7 +231,7 @@ class _Compiler:
             self._narrow(phase.x, phase.dy),
             (self._words(phase.x), self._words(phase.dy)),
         )
-        return self.plan([], product=_table(group([row])), out=(cols * kc, cols * nc))
+        return self.plan([], product=table_of(group([row])), out=(cols * kc, cols * nc))
 
     def _gemv(self, phase: Gemv) -> Plan:
         b, kc = self.tensors[phase.x].dims
@@ -309,111 +256,7 @@ class _Compiler:
             raise Widen({phase.y: (self.layout(phase.y)[0], cols)})
         copies = self.layout(phase.y)[0]
         copy = copy_row("mov", self.fmt(phase.y), (y, SUM, SUM), [(copies, (block, 0, 0)), (block, (1, 1, 1))])
-        return self.plan(group([copy]), product=_table(group([row])), sums=(rows, b, n))
-
-    def _chain(self, target: int, source: str, axis: int, op: str, layout: Layout) -> Rows:
-        """Blocks of the first row or column, then the others one by one."""
-        size, fmt = self.tensors[source].size, self.fmt(source)
-        step = self.strides(source)[axis]
-        across = self.strides(source)[1 - axis]
-        extent = layout[1 - axis]
-        loops = [(extent, (size if extent > 1 else 0, across, size)), (size, (1, 1, 1))]
-        first = copy_row("mov", fmt, (target, self.number(source), target), loops)
-        # The sum so far comes first: of equal zeros, a maximum keeps the earlier one.
-        loops = [(e, (s[0], s[0], s[1])) for e, s in loops]
-        number = self.number(source)
-        following = copy_row(op, fmt, (target, target, number), loops, offsets=(0, 0, step), steps=(0, 0, step))
-        count = self.full[axis] - 1
-        return group([first]) + (group([following], count) if count else [])
-
-    def _line(self, phase: AllReduce | Reduce, axis: int, layout: Layout) -> tuple[Rows, int, tuple[int, int]]:
-        """Rows that reduce into the sums, words of sums, and strides from result to result over rows and columns."""
-        size = self.tensors[phase.x].size
-        if phase.method == "chain":
-            rows = self._chain(SUM, phase.x, axis, phase.op, layout)
-            return rows, layout[0] * layout[1] * size, self.strides(phase.x, layout)
-        length, lines = self.full[axis], layout[1 - axis]
-        # Sums lie line by line, the last core's block first: words from core q to core q + 1 are `size`.
-        step, across = self.strides(phase.x)[axis], self.strides(phase.x)[1 - axis]
-        loops = [(lines, (length * size, across, 0)), (length, (size, -step, 0)), (size, (1, 1, 0))]
-        copy = copy_row(
-            "mov", self.fmt(phase.x), (SUM, self.number(phase.x), SUM), loops, offsets=(0, (length - 1) * step, 0)
-        )
-        rows = group([copy])
-        for start, source, stride, count, times, back in _steps(phase.method, length):
-            loops = [(lines, (length * size,) * 3), (count, (stride * size,) * 3), (size, (1, 1, 1))]
-            row = copy_row(
-                phase.op,
-                self.fmt(phase.x),
-                (SUM, SUM, SUM),
-                loops,
-                offsets=(start * size, source * size, start * size),
-                steps=(-back * size,) * 3,
-            )
-            rows += group([row], times)
-        return rows, lines * length * size, (length * size, 0) if axis == 1 else (0, length * size)
-
-    def _all_reduce(self, phase: AllReduce) -> Plan:
-        axis = 1 if phase.axis == "row" else 0
-        rows, cols = self.layout(phase.x)
-        layout = (rows, 1) if axis == 1 else (1, cols)
-        # In place a chain would overwrite blocks it still needs.
-        in_place = phase.x == phase.y
-        if not in_place:
-            self.written(phase.y, layout)
-            if phase.method == "chain":
-                return self.plan(self._chain(self.number(phase.y), phase.x, axis, phase.op, layout))
-        table, words, (sr, sc) = self._line(phase, axis, layout)
-        extents, (yr, yc) = self.layout(phase.y), self.strides(phase.y)
-        y, size = self.number(phase.y), self.tensors[phase.y].size
-        loops = [(extents[0], (yr, sr, 0)), (extents[1], (yc, sc, 0)), (size, (1, 1, 0))]
-        return self.plan(table + group([copy_row("mov", self.fmt(phase.y), (y, SUM, SUM), loops)]), sums=(words,))
-
-    def _reduce(self, phase: Reduce) -> Plan:
-        axis = 1 if phase.axis == "row" else 0
-        rows, cols = self.layout(phase.x)
-        table, words, (sr, sc) = self._line(phase, axis, (rows, 1) if axis == 1 else (1, cols))
-        self._of_its_own(phase.y)
-        (yr, yc), y, size = self.strides(phase.y), self.number(phase.y), self.tensors[phase.y].size
-        # Only the last core of a line keeps the result; lines that agree share one.
-        if axis == 1:
-            loops, last = [(self.full[0], (yr, sr if rows > 1 else 0, 0))], yc * (self.full[1] - 1)
-        else:
-            loops, last = [(self.full[1], (yc, sc if cols > 1 else 0, 0))], yr * (self.full[0] - 1)
-        loops.append((size, (1, 1, 0)))
-        row = copy_row("mov", self.fmt(phase.y), (y, SUM, SUM), loops, offsets=(last, 0, 0))
-        return self.plan(table + group([row]), sums=(words,))
-
-    def _of_its_own(self, name: str) -> None:
-        """Every core has a block of its own, since some are written and others stay."""
-        if self.layout(name) != self.full:
-            if name not in self.writes:
-                raise Widen({name: self.full})
-            self.writes[name] = self.full
-
-    def _all_gather(self, phase: AllGather) -> Plan:
-        axis = 1 if phase.axis == "row" else 0
-        rows, cols = self.layout(phase.x)
-        layout = (rows, 1) if axis == 1 else (1, cols)
-        step = self.strides(phase.x)
-        self.written(phase.y, layout)
-        across = self.strides(phase.y)[1 - axis]
-        x, y, size = self.number(phase.x), self.number(phase.y), self.tensors[phase.x].size
-        loops = [(layout[1 - axis], (across, step[1 - axis], 0)), (self.full[axis], (size, step[axis], 0))]
-        loops.append((size, (1, 1, 0)))
-        return self.plan(group([copy_row("mov", self.fmt(phase.y), (y, x, x), loops)]))
-
-    def _broadcast(self, phase: Broadcast) -> Plan:
-        axis = 1 if phase.axis == "row" else 0
-        rows, cols = self.layout(phase.x)
-        layout = (rows, 1) if axis == 1 else (1, cols)
-        step = self.strides(phase.x)
-        self.written(phase.y, layout)
-        yr, yc = self.strides(phase.y)
-        x, y = self.number(phase.x), self.number(phase.y)
-        loops = [(layout[0], (yr, step[0], 0)), (layout[1], (yc, step[1], 0)), (self.tensors[phase.x].size, (1, 1, 0))]
-        last = step[axis] * (self.full[axis] - 1)
-        return self.plan(group([copy_row("mov", self.fmt(phase.y), (y, x, x), loops, offsets=(0, last, 0))]))
+        return self.plan(group([copy]), product=table_of(group([row])), sums=(rows, b, n))
 
     def _stream_in(self, phase: StreamIn) -> Plan:
         name = phase.tensor
@@ -460,7 +303,7 @@ class _Compiler:
     def _shift(self, phase: Shift) -> Plan:
         rows, cols = self.full
         size = self.tensors[phase.x].size
-        self._of_its_own(phase.y)
+        self.of_its_own(phase.y)
         (xr, xc), (yr, yc) = self.strides(phase.x), self.strides(phase.y)
         down, right = {"E": (0, 1), "W": (0, -1), "S": (1, 0), "N": (-1, 0)}[phase.direction]
         count = (rows - abs(down), cols - abs(right))
@@ -471,30 +314,3 @@ class _Compiler:
         y, x = self.number(phase.y), self.number(phase.x)
         loops = [(count[0], (yr, xr, 0)), (count[1], (yc, xc, 0)), (size, (1, 1, 0))]
         return self.plan(group([copy_row("mov", self.fmt(phase.y), (y, x, x), loops, offsets=(d, a, 0))]))
-
-
-def _steps(method: str, length: int) -> list[tuple[int, int, int, int, int, int]]:
-    """Rows of a reduction over a line of `length` cores, counted by q from the last one.
-
-    Each is (first q, q it takes from, step to the next such core, cores, times, cores to go back each time): core
-    q = op(core q + distance, core q), side by side for `cores` of them, `times` after one another.
-    """
-    steps = []
-    if method == "tree":
-        for level in range(levels(length)):
-            distance = 1 << level
-            steps.append((0, distance, 2 * distance, -(-(length - distance) // (2 * distance)), 1, 0))
-        return steps
-    group = group_size(length)
-    for place in reversed(range(group - 1)):
-        count = -(-(length - 1 - place) // group)
-        if count > 0:
-            steps.append((place, place + 1, group, count, 1, 0))
-    farther = -(-length // group) - 1
-    if farther:
-        steps.append(((farther - 1) * group, farther * group, 0, 1, farther, group))
-    return steps
-
-
-def _table(rows: Rows) -> npt.NDArray[np.int64] | None:
-    return np.array(rows, np.int64) if rows else None
