@@ -1,20 +1,48 @@
 """What things cost in cycles: one table that the wavelet executor and the cycle model of the tensor executor share.
 
 Costs are whole numbers of 1/256 cycle, so that sums are exact and the same on every machine. The preset `ideal` has one
-cycle for everything and reproduces the closed forms of the literature; others are fitted to measurements.
+cycle for everything and reproduces the closed forms of the literature; `cs2` and `cs3` are fitted to published tables
+by `calibration.py`, which writes their constants, each with its source, to `timing_presets.toml` beside this file.
 """
 
 from __future__ import annotations
 
+import tomllib
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Final
+from functools import cache
+from importlib import resources
+from pathlib import Path
+from typing import Any, Final, Self
 
 import numpy as np
 import numpy.typing as npt
 
 from yieldkit.emulator.isa import OPCODES
+from yieldkit.errors import BadFile, BadInput
+from yieldkit.files import read_bytes
 
-__all__ = ["CLASSES", "FRACTION", "Timing", "cost_class"]
+__all__ = ["CLASSES", "CONSTANTS", "FAMILIES", "FRACTION", "PRESETS", "Timing", "cost_class"]
+
+PRESETS: Final = ("ideal", "cs2", "cs3")
+
+FAMILIES: Final[Mapping[str, tuple[str, ...]]] = {
+    "move": ("mov",),
+    "arithmetic": ("add", "sub", "mul", "max", "eq", "select"),
+    "accumulate": ("mac",),
+    "function": ("exp", "log", "recip", "rsqrt", "sqrt", "sigmoid", "gelu", "gelu_grad"),
+}
+"""Operations that share their costs in a fitted preset."""
+
+CONSTANTS: Final = (
+    "launch_cycles",
+    "ramp_cycles",
+    "pitch_cycles",
+    "control",
+    "row",
+    *(f"{kind}.{part}" for kind in ("start", "element") for part in (*FAMILIES, "send", "receive")),
+)
+"""Names of the constants of a fitted preset, cycles each; the costs of an operation follow from them."""
 
 FRACTION: Final = 256
 """Parts of a cycle that costs are counted in."""
@@ -75,3 +103,75 @@ class Timing:
     def row_array(self) -> npt.NDArray[np.int64]:
         """int64[opcodes, classes]."""
         return np.array(self.row, np.int64)
+
+    @classmethod
+    def of(cls, name: str, constants: Mapping[str, float]) -> Self:
+        """Timing from the constants of `CONSTANTS`, in cycles.
+
+        An operation on streams is as slow as its slowest part: its own cost, that of sending or that of receiving.
+        """
+
+        def parts(value: float) -> int:
+            return round(value * FRACTION)
+
+        family = {op: group for group, ops in FAMILIES.items() for op in ops}
+        element: list[tuple[tuple[int, int], ...]] = [tuple((FRACTION, FRACTION) for _ in CLASSES)]
+        start: list[tuple[int, ...]] = [tuple(0 for _ in CLASSES)]
+        for op in OPCODES:
+            costs, starts = [], []
+            for number in range(len(CLASSES)):
+                # A move through the fabric is nothing but sending or receiving.
+                names = [] if op == "mov" and number else [family[op]]
+                names += ["receive"] * (number & 1) + ["send"] * (number >> 1)
+                costs.append(parts(max(constants[f"element.{part}"] for part in names)))
+                starts.append(parts(max(constants[f"start.{part}"] for part in names)))
+            element.append(tuple((cost, cost) for cost in costs))
+            start.append(tuple(starts))
+        return cls(
+            name=name,
+            ramp_cycles=round(constants["ramp_cycles"]),
+            pitch_cycles=round(constants["pitch_cycles"]),
+            element=tuple(element),
+            start=tuple(start),
+            row=_flat_start(parts(constants["row"])),
+            control=parts(constants["control"]),
+            launch_cycles=round(constants["launch_cycles"]),
+        )
+
+    @classmethod
+    def preset(cls, name: str, *, file: str | Path | None = None) -> Timing:
+        """A preset: "ideal", "cs2" or "cs3", or another from a file that `yieldkit emulate calibrate` wrote.
+
+        Raises:
+            BadInput: there is no such preset.
+            BadFile: the file cannot be read or lacks a constant.
+        """
+        if name == "ideal":
+            return cls()
+        if file is None:
+            return _packaged(name)
+        return cls.of(name, _constants(read_bytes(file), str(file), name))
+
+
+@cache
+def _packaged(name: str) -> Timing:
+    data = resources.files("yieldkit.emulator").joinpath("timing_presets.toml").read_bytes()
+    return Timing.of(name, _constants(data, "timing_presets.toml", name))
+
+
+def _constants(data: bytes, source: str, name: str) -> dict[str, float]:
+    try:
+        tables: dict[str, Any] = tomllib.loads(data.decode())
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise BadFile(source, f"is not TOML: {error}") from error
+    if not isinstance(tables.get(name), dict):
+        known = ", ".join(["ideal", *(key for key, value in tables.items() if isinstance(value, dict))])
+        raise BadInput("there is no such preset of timing", value=name, cure=f"there are: {known}")
+    found: dict[str, float] = {}
+    for key in CONSTANTS:
+        entry = tables[name].get(key)
+        value = entry.get("value") if isinstance(entry, dict) else None
+        if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < 1e6:
+            raise BadFile(source, f"preset {name!r} needs {key!r} = {{ value = CYCLES, source = TEXT }}", value=entry)
+        found[key] = float(value)
+    return found
