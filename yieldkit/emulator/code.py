@@ -47,7 +47,9 @@ def scratch_of(program: Program, phase: Phase) -> dict[str, tuple[str, int]]:
     elif isinstance(phase, Reduce):
         size = program.cols if phase.axis == "row" else program.rows
         stops = (stop_of(phase.method, place, size) for place in range(size - 1))
-        if all(len(stop.receive) < 2 for stop in stops):
+        # A tree keeps sums that it does not hand on at once.
+        most = 0 if phase.method == "tree" else 1
+        if all(len(stop.receive) <= most for stop in stops):
             return {}
         return {scratch_name(phase): (table[phase.x].dtype, table[phase.x].size)}
     else:
