@@ -19,6 +19,7 @@ from yieldkit.emulator.isa import COLOURS, HEADER_WORDS, POSITIONS
 from yieldkit.emulator.kernels import machine as kernel
 from yieldkit.emulator.lowering import Lowered, LoweredLaunch
 from yieldkit.emulator.scan import LogicalScan, scan_machine
+from yieldkit.emulator.trace import Trace
 from yieldkit.workloads.program import Gemm, Gemv
 
 __all__ = ["LaunchResult", "Machine", "clean_elements"]
@@ -40,6 +41,8 @@ class LaunchResult:
         taps: finished fp32 sums by phase name; a launch that went astray gives its raw words under "".
         missing: (stream, words) that MemoryX still waits for.
         scan: what a scan of the cores shows; None for a launch that nobody had a reason to scan.
+        cycles: cycles to the last event, where the machine has a clock.
+        trace: occupancy over time, where it was asked for.
     """
 
     completed: bool
@@ -47,6 +50,8 @@ class LaunchResult:
     taps: Mapping[str, F32]
     missing: tuple[tuple[str, int], ...] = ()
     scan: LogicalScan | None = None
+    cycles: int | None = None
+    trace: Trace | None = None
 
 
 class Machine:
@@ -172,6 +177,21 @@ class Machine:
         for hook in (hooks or LaunchHooks()).routes:
             self.state.route[hook.r * self.cols + hook.c, hook.colour, hook.position] ^= np.uint32(hook.mask)
         self._strike(triggers, kernel.UNUSED)
+        ended = self._run(host, triggers, taps, budget)
+        outputs, missing = self._collect(low, host, keys, expected)
+        finished = (self.state.status == kernel.DONE) | (self.state.status == kernel.UNUSED)
+        undrained = bool((host.in_next < host.in_end).any())
+        # More words than MemoryX has room for are no stream of this launch.
+        overflow = bool((host.out_count > host.out_word.shape[1]).any())
+        completed = ended and not overflow and bool(finished.all()) and not missing and not undrained
+        strange = not completed or bool(hooks) or not self.is_golden(low)
+        scan = scan_machine(self.state, self.neighbour, low, undrained=undrained) if strange else None
+        return self._result(LaunchResult(completed, outputs, self._tapped(low, taps), tuple(missing), scan))
+
+    def _run(
+        self, host: kernel.Host, triggers: kernel.Triggers, taps: kernel.Taps, budget: npt.NDArray[np.int64]
+    ) -> bool:
+        """Run what is loaded until nothing moves; False when words go round without end."""
         common = (
             self.state,
             host,
@@ -183,20 +203,19 @@ class Machine:
             self.order,
             self.burst,
         )
-        # Far above what any rectangle's words need; only a loop of routes comes here.
-        hops = HOPS_A_WORD * (self.rows + self.cols) * (int(budget.sum()) + len(host.in_word))
-        ended = kernel.run(*common, hops)
+        hops = self._most_hops(host, budget)
+        ended = bool(kernel.run(*common, hops))
         if ended and self._strike(triggers, kernel.DONE):
-            ended = kernel.run(*common, hops)
-        outputs, missing = self._collect(low, host, keys, expected)
-        finished = (self.state.status == kernel.DONE) | (self.state.status == kernel.UNUSED)
-        undrained = bool((host.in_next < host.in_end).any())
-        # More words than MemoryX has room for are no stream of this launch.
-        overflow = bool((host.out_count > host.out_word.shape[1]).any())
-        completed = ended and not overflow and bool(finished.all()) and not missing and not undrained
-        strange = not completed or bool(hooks) or not self.is_golden(low)
-        scan = scan_machine(self.state, self.neighbour, low, undrained=undrained) if strange else None
-        return LaunchResult(completed, outputs, self._tapped(low, taps), tuple(missing), scan)
+            ended = bool(kernel.run(*common, hops))
+        return ended
+
+    def _most_hops(self, host: kernel.Host, budget: npt.NDArray[np.int64]) -> int:
+        """Far above what any rectangle's words need; only a loop of routes comes here."""
+        return HOPS_A_WORD * (self.rows + self.cols) * (int(budget.sum()) + len(host.in_word))
+
+    def _result(self, result: LaunchResult) -> LaunchResult:
+        """The result with what only this machine knows."""
+        return result
 
     def is_golden(self, following: LoweredLaunch | None) -> bool:
         """Whether nothing of the control state outlives the launch: queues and MemoryX's lists are empty, and tables,
@@ -225,6 +244,7 @@ class Machine:
         grouped: dict[tuple[int, int, int], list[EdgeList]] = {}
         for item in lists:
             grouped.setdefault((item.r * self.cols + item.c, item.port, item.colour), []).append(item)
+        grouped = dict(sorted(grouped.items()))
         words = [np.concatenate([item.words for item in group]) for group in grouped.values()]
         kinds = [np.concatenate([item.kinds for item in group]) for group in grouped.values()]
         ends = np.cumsum([len(w) for w in words], dtype=np.int64)
