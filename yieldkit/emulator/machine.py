@@ -81,6 +81,7 @@ class Machine:
         self.burst = burst
         self.loaded = ""
         self.surplus: dict[tuple[int, int, int], npt.NDArray[np.uint32]] = {}
+        self.host: kernel.Host | None = None
         self.state = kernel.State(
             sram=np.zeros((n, lowered.sram_words), np.uint32),
             route=np.zeros((n, COLOURS, POSITIONS), np.uint32),
@@ -171,6 +172,7 @@ class Machine:
         for phase in inputs_of(low.launch):
             lists += words_in(program, phase, streams[phase.stream])
         host, keys, expected = self._host(low, lists)
+        self.host = host
         triggers = self._triggers(low, hooks or LaunchHooks())
         taps = self._taps(low)
         budget = RUNAWAY_FACTOR * clean_elements(low)[low.role_of.reshape(-1)] + 1000
