@@ -25,7 +25,7 @@ from yieldkit.emulator.machine import Machine
 from yieldkit.emulator.skeleton import Thinned, alike, reduced, thinned, zeros
 from yieldkit.emulator.stalls import classify, ring_text
 from yieldkit.emulator.waitgraph import Node, Wait
-from yieldkit.emulator.word_counts import Flows, count_words, mismatches
+from yieldkit.emulator.word_counts import count_words, mismatches
 from yieldkit.errors import BadInput
 from yieldkit.workloads.program import Program
 
@@ -101,7 +101,12 @@ class CheckReport:
     def to_dict(self) -> dict[str, Any]:
         """Plain data."""
         launches = [asdict(one) for one in self.launches]
-        return {"program": self.program, "queue_depth": self.queue_depth, "launches": launches, "problems": list(self.problems)}
+        return {
+            "program": self.program,
+            "queue_depth": self.queue_depth,
+            "launches": launches,
+            "problems": list(self.problems),
+        }
 
 
 def check_lowered(lowered: Lowered, *, queue_depth: int = 4, most_moves: int = MOST_MOVES) -> CheckReport:
@@ -156,6 +161,8 @@ class _Runs:
 
     def find(self, part: Thinned, chains: Sequence[Chain], moves: int, edges: _Edges) -> tuple[tuple[str, ...], str]:
         """(problems, "none" or "found" or why it was not looked for)."""
+        if moves > self.most_moves:
+            return (), f"not looked for: more than {self.most_moves} moves of words"
         lowered, low = reduced(part, chains)
         key = _same(low, edges)
         if key not in self.known:
@@ -170,7 +177,9 @@ def _content(lowered: Lowered) -> str:
     """Fingerprint of the images themselves: they may have been changed since they were lowered."""
     digest = hashlib.sha256(f"{lowered.program.fingerprint} {lowered.sram_words}".encode())
     for low in lowered.launches:
-        digest.update(f"{low.name} {low.table_base} {sorted(low.colours.items())} {sorted(low.address.items())}".encode())
+        digest.update(
+            f"{low.name} {low.table_base} {sorted(low.colours.items())} {sorted(low.address.items())}".encode()
+        )
         digest.update(np.ascontiguousarray(low.role_of).tobytes())
         for role in low.roles:
             for part in (role.header, role.tables, role.routes):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from math import prod
 from typing import Final
 
@@ -59,15 +60,14 @@ class Operand:
     base: int
     loops: tuple[tuple[int, int], ...]
 
-    @property
+    @cached_property
     def elements(self) -> int:
         """Elements of all loops."""
         return prod(extent for extent, _ in self.loops)
 
-    def reach(self, elements: int) -> tuple[int, int]:
-        """Lowest and highest address of all loops (0, -1 without elements)."""
-        if elements < 1:
-            return 0, -1
+    @cached_property
+    def reach(self) -> tuple[int, int]:
+        """Lowest and highest address of all loops."""
         steps = [(extent - 1) * stride for extent, stride in self.loops]
         return self.base + sum(min(0, s) for s in steps), self.base + sum(max(0, s) for s in steps)
 
@@ -81,7 +81,7 @@ class Task:
     operands: tuple[Operand, ...]
     following: int | None
 
-    @property
+    @cached_property
     def elements(self) -> int:
         """Elements until the first operand is exhausted."""
         return min(operand.elements for operand in self.operands)
@@ -142,8 +142,12 @@ def operand_of(number: int, words: npt.NDArray[np.uint32]) -> Operand:
     )
 
 
-def task_of(low: LoweredLaunch, role: Role, number: int) -> Task | None:
-    """Task `number` of a role as its header addresses it, or None outside the tables."""
+def task_of(low: LoweredLaunch, role: Role, number: int, known: dict[int, Operand] | None = None) -> Task | None:
+    """Task `number` of a role as its header addresses it, or None outside the tables.
+
+    `known` keeps the role's descriptors by their numbers, for one who reads many tasks.
+    """
+    known = {} if known is None else known
     tables = int(role.header[1]) & 0x3FFF
     descriptors = (int(role.header[1]) >> 14) & 0x3FFF
     words = _words(low, role, tables + 2 * number, 2)
@@ -153,10 +157,12 @@ def task_of(low: LoweredLaunch, role: Role, number: int) -> Task | None:
     operands = []
     for place in range(3 if opcode in _BINARY else 2):
         index = (int(words[1]) >> (10 * place)) & 0x3FF
-        found = _words(low, role, descriptors + 4 * index, 4)
-        if found is None:
-            return None
-        operands.append(operand_of(index, found))
+        if index not in known:
+            found = _words(low, role, descriptors + 4 * index, 4)
+            if found is None:
+                return None
+            known[index] = operand_of(index, found)
+        operands.append(known[index])
     following = (int(words[0]) >> 7) & 0xFFF if (int(words[0]) >> 6) & 1 else None
     return Task(number, opcode, tuple(operands), following)
 
@@ -173,9 +179,10 @@ def chain_of(low: LoweredLaunch, role: Role, sram_words: int) -> Chain:
     if not int(role.header[0]) >> 31:
         return Chain((), ())
     order, problem = _order(low, role)
-    fabric = []
+    fabric: list[Task] = []
+    known: dict[int, Operand] = {}
     for number in _unusual(low, role, order, sram_words):
-        task = task_of(low, role, number)
+        task = task_of(low, role, number, known)
         if task is None:
             text = f"task {number} or one of its descriptors lies outside the tables"
         else:
@@ -255,8 +262,8 @@ def _wrong(task: Task, sram_words: int) -> str:
         if operand.kind not in KIND_NAMES or operand.fmt not in FORMAT_NAMES:
             return f"has an undefined kind or format in {what}"
         if operand.kind == MEMORY:
-            low, high = operand.reach(task.elements)
-            if low < 0 or high >= sram_words:
+            low, high = operand.reach
+            if task.elements and (low < 0 or high >= sram_words):
                 return f"reaches address {low if low < 0 else high} with {what}, and SRAM has {sram_words} words"
             continue
         if operand.colour >= COLOURS:

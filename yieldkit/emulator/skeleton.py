@@ -6,7 +6,7 @@ Rows may be thinned out: where rows repeat two by two and hand on the same words
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
@@ -18,7 +18,6 @@ from yieldkit.emulator.isa import (
     FABRIC_OUT,
     HEADER_WORDS,
     MAX_DESCRIPTORS,
-
     MEMORY,
     descriptor_words,
     header_words,
@@ -143,9 +142,7 @@ def _image(tasks: Sequence[Task]) -> tuple[list[int], list[int]]:
         words: list[int] = []
         for place, task in enumerate(tasks):
             shrink = once and _held(task)
-            used = [
-                numbers.setdefault(_descriptor(operand, shrink), len(numbers)) for operand in task.operands
-            ]
+            used = [numbers.setdefault(_descriptor(operand, shrink), len(numbers)) for operand in task.operands]
             following = place + 1 if place + 1 < len(tasks) else None
             words += task_words(task.opcode, used[0], used[1], used[2] if len(used) > 2 else 0, following)
         if len(numbers) <= MAX_DESCRIPTORS:
@@ -172,5 +169,3 @@ def _descriptor(operand: Operand, shrink: bool) -> tuple[int, ...]:
             operand.kind, operand.fmt, loops, colour=operand.colour, hold=operand.hold, control=operand.control
         )
     )
-
-

@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 import numpy as np
+import numpy.typing as npt
 
 from yieldkit.emulator.kernels import machine as kernel
 from yieldkit.emulator.kernels.state import FROM_CORE, TO_CORE
@@ -230,12 +231,13 @@ def _misroute(case: _Case) -> Found | None:
         node = Node("queue", r, c, TO_CORE, colour) if port == RAMP else Node("core", r, c)
         where = "to its core" if port == RAMP else f"through {PORT_NAMES[port]}"
         found.append((node, f"the router of ({r}, {c}) sent {count} words of colour {colour} {where}"))
-    sinks = ((case.image_takes >= 0) & ~case.image_gives.any(axis=3)).any(axis=2)
+    idle = np.logical_not(case.image_gives.any(axis=3))
+    sinks = np.logical_and(case.image_takes >= 0, idle).any(axis=2)
     for core, colour in np.argwhere((state.sunk > 0) & ~sinks).tolist():
         r, c = case.place(core)
         text = f"the router of ({r}, {c}) consumed {int(state.sunk[core, colour])} words of colour {colour}"
         found.append((Node("core", r, c), text))
-    lie = state.length > 0
+    lie: npt.NDArray[np.bool_] = np.greater(state.length, 0)
     for port in range(5):
         lie[:, :, port] &= ~(case.image_takes == port).any(axis=2)
     lie[:, :, TO_CORE] &= ~gives[:, :, RAMP]
@@ -376,7 +378,7 @@ def _changed_route(case: _Case) -> Found | None:
         found += _router_behind(case, end.node)
     if not found:
         return None
-    core, colour, node = min(found)
+    core, _, node = min(found)
     place = case.place(core)
     reason = f"the {name_of(node)} waits for the router of {place}, which has other route words than its image"
     return "MISROUTE", Node("core", *place), reason.replace("the MemoryX", "MemoryX"), (), ()
@@ -396,7 +398,10 @@ def _router_behind(case: _Case, node: Node) -> Iterator[tuple[int, int, Node]]:
 def _starved(case: _Case) -> Found:
     if not case.waits.ends:
         # No chain at all: every core has ended, but MemoryX was sent more words than the launch has.
-        node = min((Node("list", *case.place(core), port, colour) for core, port, colour in case.read.lists), default=Node("core", 0, 0))
+        node = min(
+            (Node("list", *case.place(core), port, colour) for core, port, colour in case.read.lists),
+            default=Node("core", 0, 0),
+        )
         return "LIVELOCK", node, "MemoryX was sent more words than it has room for", (), ()
     counts = case.how_often(case.waits.ends)
     end = case.main_end(case.waits.ends)

@@ -50,7 +50,9 @@ def waits_lines(stall: Stall) -> list[str]:
             lines.append(f"{name_of(root)} {ends.get(root, '')}".rstrip())
             continue
         colour = waits[0].what.colour
-        lines.append(f"{name_of(root)} needs {_NEEDS[waits[0].needs]}{f' of colour {colour}' if root.kind == 'core' else ''}")
+        lines.append(
+            f"{name_of(root)} needs {_NEEDS[waits[0].needs]}{f' of colour {colour}' if root.kind == 'core' else ''}"
+        )
         for wait in waits:
             lines += [f"    {line}" for line in _chains(wait, out, ends, shown)]
     return lines

@@ -41,6 +41,7 @@ class Flows:
         stuck: words that no position of a router ever takes, by (core, port, colour).
         sunk: words that a router consumes, by (core, colour).
         endless: a (core, colour) that a loop of routes comes through, or None.
+        moves: words over all links and ramps.
     """
 
     links: dict[Port, list[Segment]] = field(default_factory=dict)
@@ -49,12 +50,7 @@ class Flows:
     stuck: dict[Port, int] = field(default_factory=dict)
     sunk: dict[Site, int] = field(default_factory=dict)
     endless: Site | None = None
-
-    @property
-    def moves(self) -> int:
-        """Words over all links and ramps."""
-        over = sum(words_of(segments) for segments in self.links.values())
-        return over + sum(self.to_core.values())
+    moves: int = 0
 
 
 def words_of(segments: Sequence[Segment]) -> int:
@@ -109,10 +105,12 @@ def count_words(low: LoweredLaunch, chains: Sequence[Chain], streams: Mapping[Po
     for core, role in enumerate(lookup):
         for colour, words in sends[role].items():
             entering.setdefault(colour, {})[core, RAMP] = list(words)
-    for (core, port, colour), words in streams.items():
-        entering.setdefault(colour, {})[core, port] = joined(words)
+    for (core, port, colour), fed in streams.items():
+        entering.setdefault(colour, {})[core, port] = joined(fed)
     for colour in sorted(entering):
-        _Colour(colour, low.role_of.shape, [routes[role].colour(colour) for role in lookup], flows).run(entering[colour])
+        _Colour(colour, low.role_of.shape, [routes[role].colour(colour) for role in lookup], flows).run(
+            entering[colour]
+        )
     return flows
 
 
@@ -141,9 +139,7 @@ class _Routes:
 class _Colour:
     """All routers in one colour."""
 
-    def __init__(
-        self, colour: int, shape: tuple[int, ...], routes: list[tuple[Position, ...]], flows: Flows
-    ) -> None:
+    def __init__(self, colour: int, shape: tuple[int, ...], routes: list[tuple[Position, ...]], flows: Flows) -> None:
         self.colour, self.shape = colour, shape
         self.routes, self.flows = routes, flows
         self.position = [0] * len(routes)
@@ -212,14 +208,17 @@ class _Colour:
             at = self.position[core]
             batch, ports[taken] = _until_turn(words, at, last)
             self.position[core] = _turned(at, batch[-1][1], last)
+            key = (core, self.colour)
+            data = sum([count for count, _ in batch])
+            everything = data + sum([1 for _, control in batch if control])
             if not gives:
-                key = (core, self.colour)
-                self.flows.sunk[key] = self.flows.sunk.get(key, 0) + words_of(batch)
+                self.flows.sunk[key] = self.flows.sunk.get(key, 0) + everything
             for port in gives:
                 if port == RAMP:
-                    key = (core, self.colour)
-                    self.flows.to_core[key] = self.flows.to_core.get(key, 0) + data_of(batch)
+                    self.flows.to_core[key] = self.flows.to_core.get(key, 0) + data
+                    self.flows.moves += data
                     continue
+                self.flows.moves += everything
                 self.flows.links.setdefault((core, port, self.colour), []).extend(batch)
                 other = _beyond(core, port, self.shape)
                 if other >= 0:
@@ -243,9 +242,7 @@ def _turned(position: int, control: int, last: bool) -> int:
     return position + 1 if control == ADVANCE and not last and position < POSITIONS - 1 else position
 
 
-def mismatches(
-    flows: Flows, low: LoweredLaunch, lists: Mapping[Port, int], row_of: Sequence[int]
-) -> Iterator[str]:
+def mismatches(flows: Flows, low: LoweredLaunch, lists: Mapping[Port, int], row_of: Sequence[int]) -> Iterator[str]:
     """What does not come out even: words without a route first, then words too many or too few.
 
     Args:
