@@ -15,7 +15,6 @@ from typing import Any, Final, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from yieldkit.emulator.channels import routes_of
 from yieldkit.emulator.disassembly import Chain, chain_of
 from yieldkit.emulator.host_words import expected_lists, inputs_of, outputs_of, words_in
 from yieldkit.emulator.isa import COLOURS, HEADER_WORDS
@@ -27,7 +26,6 @@ from yieldkit.emulator.stalls import classify, ring_text
 from yieldkit.emulator.waitgraph import Node, Wait
 from yieldkit.emulator.word_counts import count_words, mismatches
 from yieldkit.errors import BadInput
-from yieldkit.workloads.program import Program
 
 __all__ = ["BANKS", "CheckReport", "LaunchCheck", "SramUse", "check_lowered", "inspect_lowered", "sram_use"]
 
@@ -190,7 +188,7 @@ def _content(lowered: Lowered) -> str:
 def _inspect(lowered: Lowered, low: LoweredLaunch, runs: _Runs) -> LaunchCheck:
     program = lowered.program
     use = sram_use(lowered, low)
-    problems = [*_sram(lowered, low, use), *_colours(program, low)]
+    problems = [*_sram(lowered, low, use), *_colours(low)]
     chains = [chain_of(low, role, lowered.sram_words) for role in low.roles]
     for number, chain in enumerate(chains):
         if chain.problem:
@@ -267,28 +265,28 @@ def _back(node: Node, part: Thinned) -> Node:
     return replace(node, r=part.rows[node.r])
 
 
-def _colours(program: Program, low: LoweredLaunch) -> Iterator[str]:
-    for channel, own in low.colours.items():
-        if any(not 0 <= colour < COLOURS for colour in own):
-            yield f"channel {channel} has the colours {own}, and a router has {COLOURS}"
-            return
-    users: dict[int, list[str]] = {}
+def _colours(low: LoweredLaunch) -> Iterator[str]:
+    channel_of: dict[int, str] = {}
     for channel, own in low.colours.items():
         for colour in own:
-            users.setdefault(colour, []).append(channel)
-    for colour, channels in sorted(users.items()):
-        if len(channels) < 2:
-            continue
-        for r in range(program.rows):
-            for c in range(program.cols):
-                here = [
-                    channel
-                    for channel in channels
-                    if colour in routes_of(channel, r, c, program.rows, program.cols, low.colours[channel])
-                ]
-                if len(here) > 1:
-                    yield f"channels {' and '.join(here)} share colour {colour} at the router of core ({r}, {c})"
-                    return
+            if not 0 <= colour < COLOURS:
+                yield f"channel {channel} has colour {colour}, and a router has {COLOURS}"
+            elif colour in channel_of:
+                where = _router_with(low, colour)
+                yield f"channels {channel_of[colour]} and {channel} share colour {colour}{where}"
+            channel_of.setdefault(colour, channel)
+    for colour in range(COLOURS):
+        if colour not in channel_of and (where := _router_with(low, colour)):
+            yield f"no channel has colour {colour}, which has a route{where}"
+
+
+def _router_with(low: LoweredLaunch, colour: int) -> str:
+    """The first router with a route in a colour, in words; nothing where there is none."""
+    used = np.array([role.routes[colour].any() for role in low.roles], np.bool_)[low.role_of]
+    if not used.any():
+        return ""
+    r, c = np.argwhere(used)[0].tolist()
+    return f" at the router of core ({r}, {c})"
 
 
 def sram_use(lowered: Lowered, low: LoweredLaunch) -> SramUse:

@@ -81,7 +81,6 @@ class Machine:
         self.burst = burst
         self.loaded = ""
         self.surplus: dict[tuple[int, int, int], npt.NDArray[np.uint32]] = {}
-        self.host: kernel.Host | None = None
         self.state = kernel.State(
             sram=np.zeros((n, lowered.sram_words), np.uint32),
             route=np.zeros((n, COLOURS, POSITIONS), np.uint32),
@@ -109,6 +108,8 @@ class Machine:
             events=np.zeros((n, 2), np.int64),
         )
         self.neighbour = _neighbours(self.rows, self.cols)
+        self.host: kernel.Host | None = None
+        """MemoryX's streams and lists of the last launch."""
 
     def write(self, tensor: str, array: F32) -> None:
         """Put a tensor, `[rows|1, cols|1, *dims]`, into the SRAM of the cores."""
