@@ -8,10 +8,13 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from yieldkit.cli import emit, json_option, steps_bar
+from yieldkit.cli.emulate_calibrate import calibrate
+from yieldkit.cli.emulate_check import check
+from yieldkit.cli.emulate_dump import dump
+from yieldkit.cli.emulate_faults import events_of
 
 if TYPE_CHECKING:
     from yieldkit.fabric import Fabric
-    from yieldkit.faults import FaultEvent
     from yieldkit.workloads import Program
 
 __all__ = ["command"]
@@ -20,6 +23,10 @@ __all__ = ["command"]
 @click.group()
 def command() -> None:
     """Make programs and run them on a booted wafer."""
+
+
+for _one in (calibrate, check, dump):
+    command.add_command(_one)
 
 
 def _fabric(
@@ -138,7 +145,7 @@ def run_program(
     program = Program.load(program_file)
     plan = None
     if fault_file is not None:
-        plan = FaultPlan(_events(fault_file, program, steps), Placement.of(program, fabric, origin))
+        plan = FaultPlan(events_of(fault_file, program, steps), Placement.of(program, fabric, origin))
     with steps_bar("steps", steps) as tick:
         result = run(
             program, fabric, executor=executor, steps=steps, origin=origin, faults=plan, threads=threads, progress=tick
@@ -161,36 +168,3 @@ def run_program(
         lines.append(f"nothing moves in launch {seen.stalled_launch}: {len(seen.waiting)} cores wait")
         facts["symptoms"] = seen.to_dict()
     emit(facts, "\n".join(lines), as_json=as_json)
-
-
-def _events(path: Path, program: Program, steps: int) -> list[FaultEvent]:
-    """The events of a file; each must fall in a step, launch and phase that the run has."""
-    import json
-
-    from yieldkit.errors import BadFile, BadInput
-    from yieldkit.faults import FaultEvent
-    from yieldkit.files import read_bytes
-
-    try:
-        data = json.loads(read_bytes(path))
-    except (ValueError, RecursionError) as error:
-        raise BadFile(path, f"is not JSON: {error}") from error
-    if not isinstance(data, list) or not all(isinstance(item, dict) for item in data):
-        raise BadFile(path, "must hold a list of fault events")
-    phases = {launch.name: len(launch.phases) for launch in program.launches}
-    events = []
-    for number, item in enumerate(data):
-        where = f"event {number}"
-        try:
-            event = FaultEvent.from_dict(item)
-        except BadInput as error:
-            raise BadFile(path, str(error), where=where) from error
-        if event.launch not in phases:
-            raise BadFile(path, "the program has no such launch", where=where, value=event.launch)
-        if event.phase >= phases[event.launch]:
-            what = f"launch {event.launch!r} has {phases[event.launch]} phases"
-            raise BadFile(path, what, where=where, value=event.phase)
-        if event.step >= steps:
-            raise BadFile(path, f"the run has {steps} steps", where=where, value=event.step, cure="raise --steps")
-        events.append(event)
-    return events
