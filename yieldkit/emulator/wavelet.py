@@ -23,10 +23,11 @@ from yieldkit.emulator.kernels import wavelet_pack as packing
 from yieldkit.emulator.kernels import wavelet_state as layout
 from yieldkit.emulator.lowering import Lowered, LoweredLaunch
 from yieldkit.emulator.machine import LaunchResult, Machine
+from yieldkit.emulator.tensor import ReferenceExecutor
 from yieldkit.emulator.trace import Trace
 from yieldkit.errors import BadInput
 
-__all__ = ["WaveletMachine"]
+__all__ = ["WaveletExecutor", "WaveletMachine"]
 
 F32 = npt.NDArray[np.float32]
 LONGEST_LINK = 120
@@ -223,3 +224,44 @@ class WaveletMachine(Machine):
         )
         packing.number_slots(net, ports)
         return net
+
+
+class WaveletExecutor(ReferenceExecutor):
+    """Every launch on the wavelet executor's clock.
+
+    Args:
+        lowered: the program.
+        queue_depth: words a queue holds.
+        threads: taken for the sake of one signature; the clock runs on one.
+        sequence: links number their words.
+        timing: what things cost, or the name of a preset.
+        link_pitches: int[n, 4], core pitches that the link of each core through N, E, S, W spans; 1 when None.
+        trace_bins: bins that the trace of each launch has at most, 0 for no traces.
+
+    Raises:
+        BadInput: a cost or span that the clock cannot keep, or an unknown preset.
+    """
+
+    machine: WaveletMachine
+
+    def __init__(
+        self,
+        lowered: Lowered,
+        *,
+        queue_depth: int = 4,
+        threads: int = 1,
+        sequence: bool = False,
+        timing: Timing | str = "ideal",
+        link_pitches: npt.NDArray[np.int32] | None = None,
+        trace_bins: int = 0,
+    ) -> None:
+        costs = Timing.preset(timing) if isinstance(timing, str) else timing
+        machine = WaveletMachine(
+            lowered, queue_depth=queue_depth, timing=costs, link_pitches=link_pitches, sequence=sequence
+        )
+        self._begin(lowered, machine)
+        self.trace_bins = trace_bins
+
+    def launch(self, low: LoweredLaunch, streams: Mapping[str, F32], hooks: LaunchHooks | None = None) -> LaunchResult:
+        """Run one launch; the result has its cycles, and its trace where traces are kept."""
+        return self.machine.launch(low, streams, hooks, trace_bins=self.trace_bins)

@@ -21,6 +21,7 @@ from yieldkit.emulator.kernels.wavelet_state import (
     FREED,
     FROM_CORE,
     HALF,
+    HAVE_ONE,
     HOPS,
     LAST,
     NOW,
@@ -41,7 +42,6 @@ from yieldkit.emulator.kernels.wavelet_state import (
     put,
     queue_of,
     record_hop,
-    take,
     words_put,
 )
 
@@ -113,6 +113,11 @@ def _move(net, state, host, triggers, record, slot, used):
     have = (queue >> 8) & 255
     if have == 0:
         return used
+    tx = (current >> 3) & 31
+    if used & tx & 15:
+        # The word, if it can be taken at all, has to wait for an output.
+        look_at(net, slot, now + 1)
+        return used
     first = queue_of(net, slot, queue)
     head = queue & 255
     entry = net.queue[first + head]
@@ -121,7 +126,6 @@ def _move(net, state, host, triggers, record, slot, used):
         look_at(net, slot, ready)
         return used
     kind = np.int64(entry >> np.uint64(32)) & 3
-    tx = (current >> 3) & 31
     need = tx
     if kind != DATA:
         need = tx & 15
@@ -141,7 +145,17 @@ def _move(net, state, host, triggers, record, slot, used):
     if not room:
         net.slot[at + CURRENT] = current | BLOCKED_HERE
         return used
-    take(net, slot, port)
+    taken = head + 1
+    if taken == net.depth:
+        taken = 0
+    queue += taken - head - HAVE_ONE
+    if ((queue >> 16) & 255) == net.depth:
+        # Room in a full queue counts from the next cycle on.
+        net.freed[net.tally[FREED]] = slot * 8 + port
+        net.tally[FREED] += 1
+    else:
+        queue -= COUNT_ONE
+    net.slot[at + port] = queue
     word = np.uint32(entry & np.uint64(0xFFFFFFFF))
     core = np.int64(net.slot[at + CORE])
     colour = current >> COLOUR_AT
@@ -172,10 +186,7 @@ def _move(net, state, host, triggers, record, slot, used):
         net.slot[at + CURRENT] = (current & ~2047) | route | (position << POSITION_AT)
         look_at(net, slot, now + 1)
     elif have > 1:
-        head += 1
-        if head == net.depth:
-            head = 0
-        ready = np.int64(net.queue[first + head] >> np.uint64(34))
+        ready = np.int64(net.queue[first + taken] >> np.uint64(34))
         look_at(net, slot, max(ready, now + 1))
     return used | need
 
@@ -183,7 +194,7 @@ def _move(net, state, host, triggers, record, slot, used):
 @fused
 def _routers(net, state, host, triggers, record):
     """Let every router that has work move what it can in this cycle."""
-    rows, words = net.slot_due.shape
+    rows = net.slot_due.shape[0]
     row = net.tally[NOW] & (rows - 1)
     left = net.slot_count[row]
     net.slot_count[row] = 0

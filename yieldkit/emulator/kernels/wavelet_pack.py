@@ -45,7 +45,7 @@ from yieldkit.emulator.kernels.wavelet_state import (
 
 @compiled
 def reachable(state, host, neighbour, ports):
-    """Fill `ports`, uint8[n, 24]: which of the queues N, E, S, W, from and to the core (bits 0 to 5) words may reach."""
+    """Fill `ports`, uint8[n, 24]: the queues (N, E, S, W, from and to the core: bits 0 to 5) that words may reach."""
     for core in range(state.route.shape[0]):
         for colour in range(N_COLOURS):
             tx = np.uint32(0)

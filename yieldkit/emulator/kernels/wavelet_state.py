@@ -62,12 +62,12 @@ class Net(NamedTuple):
 
     slot int32[24 n * 16]; queue uint64[(queues + 24 n) * (depth + 1)]: word, kind << 32, cycle << 34, and at the end of
     each queue how many words were ever put into it; slot_of int32[n * 24]; aside int32[24 n * 4]: words that left
-    through a port and came into no queue; sunk int32[24 n]; edge_in int32[24 n * 4]: 1 + the stream that feeds a port, or 0; slot_due
-    uint64[rows, 24 n / 64] and core_due uint64[256, n / 64]: bits of those who act in a cycle, by the cycle's low bits,
-    with how many in slot_count and core_count; group int32[32]; turn uint8[n] colour that goes first; freed int64[24 n *
-    6]: list of slot * 8 + port; cell int32[n * 32]; tally int64[16]; edge_list int32[2, ports] who pushes in this and
-    the next cycle; port_first, port_end, port_turn, port_mark int32[ports]: the streams of an edge port; line_slot,
-    line_side and line_port int32[streams]: where a stream enters.
+    through a port and came into no queue; sunk int32[24 n]; edge_in int32[24 n * 4]: 1 + the stream that feeds a port,
+    or 0; slot_due uint64[rows, 24 n / 64] and core_due uint64[256, n / 64]: bits of those who act in a cycle, by the
+    cycle's low bits, with how many in slot_count and core_count; group int32[64]; turn uint8[n] colour that goes first;
+    freed int64[24 n * 6]: list of slot * 8 + port; cell int32[n * 32]; tally int64[16]; edge_list int32[2, ports] who
+    pushes in this and the next cycle; port_first, port_end, port_turn, port_mark int32[ports]: the streams of an edge
+    port; line_slot, line_side and line_port int32[streams]: where a stream enters.
     """
 
     slot: np.ndarray
@@ -132,8 +132,7 @@ def lowest_bit(typingctx, x):
 @inlined
 def look_at(net, slot, cycle):
     """Have a router look at a slot in a cycle to come."""
-    rows, words = net.slot_due.shape
-    row = cycle & (rows - 1)
+    row = cycle & (net.slot_due.shape[0] - 1)
     bit = np.uint64(1) << np.uint64(slot & 63)
     before = net.slot_due[row, slot >> 6]
     if before & bit == 0:
