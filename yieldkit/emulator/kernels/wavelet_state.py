@@ -180,9 +180,12 @@ def queue_of(net, slot, state):
 
 @inlined
 def words_put(net, slot, port):
-    """Words that were ever put into a queue."""
+    """Words that a router or the edge ever put into a queue."""
     state = np.int64(net.slot[slot * SLOT + port])
-    return np.int64(net.queue[queue_of(net, slot, state) + net.depth])
+    count = np.int64(0)
+    if (state >> 24) & 7 != ALONE:
+        count = np.int64(net.queue[queue_of(net, slot, state) + net.depth])
+    return count
 
 
 @fused
