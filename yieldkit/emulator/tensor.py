@@ -37,10 +37,14 @@ class ReferenceExecutor:
     Args:
         lowered: the program.
         queue_depth: words a queue holds.
+        sequence: links number their words.
     """
 
-    def __init__(self, lowered: Lowered, *, queue_depth: int = 4, threads: int = 1) -> None:
-        self.machine = Machine(lowered, queue_depth=queue_depth)
+    def __init__(self, lowered: Lowered, *, queue_depth: int = 4, threads: int = 1, sequence: bool = False) -> None:
+        self._begin(lowered, Machine(lowered, queue_depth=queue_depth, sequence=sequence))
+
+    def _begin(self, lowered: Lowered, machine: Machine) -> None:
+        self.machine = machine
         self.lowered = lowered
         for tensor in lowered.tensors.values():
             if tensor.values:
@@ -72,15 +76,25 @@ class TensorExecutor:
         queue_depth: words a queue holds, for the launches that are handed on.
         threads: threads for matrix products; changes no bit.
         taps: keep the fp32 sums of every product for hashing.
+        sequence: links number their words.
     """
 
-    def __init__(self, lowered: Lowered, *, queue_depth: int = 4, threads: int = 1, taps: bool = True) -> None:
+    def __init__(
+        self,
+        lowered: Lowered,
+        *,
+        queue_depth: int = 4,
+        threads: int = 1,
+        taps: bool = True,
+        sequence: bool = False,
+    ) -> None:
         if threads < 1:
             raise BadInput("threads must be at least 1", value=threads)
         self.lowered = lowered
         self.program = lowered.program
         self.rows, self.cols = self.program.rows, self.program.cols
         self.queue_depth = queue_depth
+        self.sequence = sequence
         self.threads = threads
         self.keep_taps = taps
         self.machine: Machine | None = None
@@ -144,7 +158,7 @@ class TensorExecutor:
     def _hand_on(self, low: LoweredLaunch, streams: Mapping[str, F32], hooks: LaunchHooks) -> LaunchResult:
         self.handed_on += 1
         if self.machine is None:
-            self.machine = Machine(self.lowered, queue_depth=self.queue_depth)
+            self.machine = Machine(self.lowered, queue_depth=self.queue_depth, sequence=self.sequence)
             for name in low.alive_at_start:
                 if name in self.arrays:
                     self.machine.write(name, self.arrays[name])
