@@ -1,0 +1,219 @@
+"""The state in which a launch ended, as the count interpreter found it: cores, queues and counters, no values."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import numpy.typing as npt
+
+from yieldkit.emulator.host_words import expected_lists, outputs_of
+from yieldkit.emulator.isa import COLOURS
+from yieldkit.emulator.kernels import counts as kernel
+from yieldkit.emulator.kernels import counts_state as layout
+from yieldkit.emulator.kernels import machine
+from yieldkit.emulator.lowering import Lowered, LoweredLaunch
+from yieldkit.emulator.scan import EVENTS, PORTS, WAITS, LogicalScan, config_differs
+from yieldkit.emulator.struck_core import StruckCore
+
+__all__ = ["Counted", "counted"]
+
+I64 = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True, eq=False)
+class Counted:
+    """Where everything stands when nothing moves any more; n cores in row-major order, s slots (core, colour).
+
+    Attributes:
+        launch: its name.
+        rows, cols: rectangle.
+        completed: every core ended its chain and MemoryX got every word it waits for.
+        status: int8[n] of `kernels.machine`.
+        task, executed: int32[n], task a core is in and tasks it has ended.
+        element, elements: int64[n], elements of that task and of all.
+        stage: int8[n], operands fetched of the present element; 3 where a control word waits.
+        wait, wait_colour: int8[n], why a core waits (`kernels.machine`), and for which colour.
+        slot_core, slot_colour: int32[s], uint8[s], slots in the order of cores and colours.
+        position: uint8[s] of the switch.
+        length: int64[s, 6] words in the queues N, E, S, W, from and to the core.
+        sent: int64[s, 5] words sent N, E, S, W and to the core.
+        received: int64[s, 4] words that came in through N, E, S, W.
+        sunk: int64[s] words consumed.
+        struck: state of each struck core, number 0 of one, without values.
+        missing: (stream, words) that MemoryX still waits for.
+        undrained: MemoryX could not push all its words.
+    """
+
+    launch: LoweredLaunch
+    rows: int
+    cols: int
+    completed: bool
+    status: npt.NDArray[np.int8]
+    task: npt.NDArray[np.int32]
+    executed: npt.NDArray[np.int32]
+    element: I64
+    elements: I64
+    stage: npt.NDArray[np.int8]
+    wait: npt.NDArray[np.int8]
+    wait_colour: npt.NDArray[np.int8]
+    slot_core: npt.NDArray[np.int32]
+    slot_colour: npt.NDArray[np.uint8]
+    position: npt.NDArray[np.uint8]
+    length: I64
+    sent: I64
+    received: I64
+    sunk: I64
+    struck: Mapping[int, machine.State]
+    missing: tuple[tuple[str, int], ...]
+    undrained: bool
+
+    def waiting(self, most: int | None = None) -> tuple[tuple[int, int, str, int, int], ...]:
+        """(r, c, state, task, colour) of the cores that have not ended, the first `most` of them."""
+        found = []
+        open_cores = np.flatnonzero((self.status != machine.DONE) & (self.status != machine.UNUSED))
+        for core in open_cores[:most].tolist():
+            what, colour = "STALLED", -1
+            if self.status[core] == machine.HALTED:
+                what = "HALTED"
+            elif self.status[core] != machine.RUNAWAY:
+                what, colour = WAITS.get(int(self.wait[core]), "STALLED"), int(self.wait_colour[core])
+            found.append((*divmod(core, self.cols), what, int(self.task[core]), colour))
+        return tuple(found)
+
+    def scan(self) -> LogicalScan:
+        """What the scan of a machine would show; its hash covers values and so is empty here."""
+        links = []
+        for slot, port in np.argwhere(self._behind() != self.sent[:, :4]).tolist():
+            core, colour = int(self.slot_core[slot]), int(self.slot_colour[slot])
+            r, c = divmod(core, self.cols)
+            down, right = ((-1, 0), (0, 1), (1, 0), (0, -1))[port]
+            if 0 <= r + down < self.rows and 0 <= c + right < self.cols:
+                links.append((r, c, port, colour, int(self.sent[slot, port]), int(self._behind()[slot, port])))
+        config, events = [], []
+        for core, state in sorted(self.struck.items()):
+            r, c = divmod(core, self.cols)
+            alone = replace(self.launch, role_of=self.launch.role_of[r : r + 1, c : c + 1])
+            config += [(r, c, kind) for _, _, kind in config_differs(state, alone)]
+            events += [(r, c, EVENTS[kind], int(count)) for kind, count in enumerate(state.events[0]) if count]
+        leftover = [
+            (*divmod(int(self.slot_core[slot]), self.cols), PORTS[port], int(self.slot_colour[slot]),
+             int(self.length[slot, port]))
+            for slot, port in np.argwhere(self.length > 0).tolist()
+        ]  # fmt: skip
+        return LogicalScan(
+            self.launch.name,
+            self.waiting(),
+            tuple(sorted(links)),
+            tuple(config),
+            tuple(events),
+            tuple(leftover),
+            self.undrained,
+            "",
+        )
+
+    def _behind(self) -> I64:
+        """int64[s, 4]: words that the neighbour behind each port received in this colour."""
+        slot_of = np.full((self.rows * self.cols, COLOURS), -1, np.int64)
+        slot_of[self.slot_core, self.slot_colour] = np.arange(len(self.slot_core))
+        result = np.zeros((len(self.slot_core), 4), np.int64)
+        r, c = np.divmod(self.slot_core.astype(np.int64), self.cols)
+        for port, (down, right) in enumerate(((-1, 0), (0, 1), (1, 0), (0, -1))):
+            there = (r + down >= 0) & (r + down < self.rows) & (c + right >= 0) & (c + right < self.cols)
+            other = np.where(there, (r + down) * self.cols + c + right, 0)
+            slot = np.where(there, slot_of[other, self.slot_colour], -1)
+            result[:, port] = np.where(slot >= 0, self.received[slot, (port + 2) % 4], 0)
+        return result
+
+
+def counted(lowered: Lowered, low: LoweredLaunch, graph: layout.Graph, struck: Sequence[StruckCore]) -> Counted:
+    """Read a graph in which nothing moves any more."""
+    slots = len(graph.slot_core)
+    sent, sunk, left = np.zeros((slots, 5), np.int64), np.zeros(slots, np.int64), np.zeros((slots, 4), np.int64)
+    kernel.counters(graph, sent, sunk, left)
+    put, taken = _queue_counts(graph, slots)
+    cores = _cores(low, graph)
+    states: dict[int, machine.State] = {}
+    for number, core in enumerate(struck):
+        actions = int(graph.place[core.number, 0])
+        at_end = int(graph.log_first[number + 1] - graph.log_first[number]) == actions
+        state = states[core.number] = core.state_after(len(core.log) + 1 if at_end else actions)
+        for name in ("status", "task", "executed", "element", "elements", "stage", "wait", "wait_colour"):
+            cores[name][core.number] = getattr(state, name)[0]
+    missing, overflow = _missing(lowered, low, graph, left)
+    undrained = bool((graph.queue[graph.feed_queue, layout.PUT] < graph.feed_end).any())
+    ended = (cores["status"] == machine.DONE) | (cores["status"] == machine.UNUSED)
+    return Counted(
+        launch=low,
+        rows=low.role_of.shape[0],
+        cols=low.role_of.shape[1],
+        completed=bool(ended.all()) and not missing and not undrained and not overflow,
+        slot_core=graph.slot_core,
+        slot_colour=graph.slot_colour,
+        position=graph.position,
+        length=np.concatenate([put - taken, (graph.into - graph.fetched)[:, None]], axis=1),
+        sent=sent,
+        received=put[:, :4],
+        sunk=sunk,
+        struck=states,
+        missing=missing,
+        undrained=undrained,
+        **cores,
+    )
+
+
+def _queue_counts(graph: layout.Graph, slots: int) -> tuple[I64, I64]:
+    """int64[s, 5] each: words put into, and taken from, the queues of a router."""
+    used = graph.queue[: graph.tally[layout.QUEUES]]
+    owner, port = used[:, layout.OWNER], used[:, layout.PORT]
+    put, taken = np.zeros((slots, 5), np.int64), np.zeros((slots, 5), np.int64)
+    put[owner, port], taken[owner, port] = used[:, layout.PUT], used[:, layout.TAKEN]
+    return put, taken
+
+
+def _cores(low: LoweredLaunch, graph: layout.Graph) -> dict[str, npt.NDArray[np.generic]]:
+    """Arrays of `Counted` by name, for cores that follow their tables."""
+    first = graph.task_first[graph.role].astype(np.int64)
+    count = graph.task_first[graph.role + 1] - first
+    started = np.array([int(role.header[0]) >> 31 for role in low.roles] + [0] * (len(graph.takes) - len(low.roles)))
+    place = graph.place
+    done = place[:, 0] >= count
+    before = np.concatenate([[0], np.cumsum(graph.task[:, layout.ELEMENTS])])
+    last = np.maximum(count - 1, 0)
+    of_last = np.concatenate([graph.task[:, layout.ELEMENTS], [0]])[first + last]
+    status = np.where(done, machine.DONE, machine.RUNNING)
+    return {
+        "status": np.where(started[graph.role] == 1, status, machine.UNUSED).astype(np.int8),
+        "task": np.where(done, last, place[:, 0]).astype(np.int32),
+        "executed": np.minimum(place[:, 0], count).astype(np.int32),
+        "element": np.where(done, np.where(count > 0, of_last, 0), place[:, 1]),
+        "elements": before[first + np.minimum(place[:, 0], count)] - before[first] + np.where(done, 0, place[:, 1]),
+        "stage": np.where(done, 0, place[:, 2]).astype(np.int8),
+        "wait": place[:, 3].astype(np.int8),
+        "wait_colour": place[:, 4].astype(np.int8),
+    }
+
+
+def _missing(
+    lowered: Lowered, low: LoweredLaunch, graph: layout.Graph, left: I64
+) -> tuple[tuple[tuple[str, int], ...], bool]:
+    """(stream, words) that MemoryX lacks, and whether it got more than it has room for."""
+    cols = low.role_of.shape[1]
+    taken: dict[tuple[int, int, int], int] = {}
+    missing: list[tuple[str, int]] = []
+    there = {}
+    for phase in outputs_of(low.launch):
+        lack = 0
+        for r, c, port, colour, count in expected_lists(lowered.program, phase):
+            key = (r * cols + c, port, colour)
+            slot = int(graph.slot_of[key[0] * COLOURS + colour])
+            there[key] = int(left[slot, port]) if slot >= 0 else 0
+            start = taken.get(key, 0)
+            have = max(0, min(count, there[key] - start))
+            lack += count - have
+            taken[key] = start + have
+        if lack:
+            missing.append((phase.stream, lack))
+    most = 2 * max(taken.values(), default=0) + 1024
+    return tuple(missing), any(count > most for count in there.values())

@@ -1,0 +1,516 @@
+"""The count interpreter: how far every core and router comes, from counts of words alone.
+
+Control never reads a value, so which words a core fetches and sends, in which order, is fixed by its tables, and what a
+router does by its route words and by where control words stand in its streams. The final state is found in two passes.
+
+Forward, with queues that hold any number of words: each process goes as far as the words that are there let it, until
+nobody goes on. Streams are lists of runs, so a process is looked at once for each stretch of words, not for each word.
+
+Back, with queues of their depth: a process may not have sent more than its consumer took, plus the depth, nor taken
+more than was sent. Every process is cut to what that allows, from the first pass down, until all of it holds.
+"""
+
+import numpy as np
+
+from yieldkit.emulator.kernels.counts_state import (
+    AT_RUN,
+    AT_TIME,
+    AT_WORD,
+    CAPPED,
+    COLOUR_A,
+    COLOUR_B,
+    COLOUR_D,
+    ELEMENTS,
+    FIRST,
+    FROM_CORE,
+    HEAD,
+    HOLD_A,
+    HOLD_B,
+    KIND,
+    LAST,
+    MOVED,
+    NEXT,
+    OWNER,
+    PLANE,
+    PORT,
+    PUT,
+    QUEUES,
+    TAKEN,
+    TIMES,
+    UNBOUNDED,
+    WORDS,
+    append,
+    new_queue,
+    wake,
+)
+from yieldkit.emulator.kernels.state import ADVANCE, BLOCKED, N_COLOURS, NOTHING, RESET, STARVED, compiled, inlined
+
+ENDED, NEED_ROOM, ENDLESS = 0, 1, 2
+
+# Places in the scratch memory
+IN, OUT = 0, 24
+TOOK, RUN_AT, TIME_AT, WORD_AT, GAVE, SENT, LEFT_WAFER = 48, 56, 64, 72, 80, 88, 96
+
+
+@inlined
+def data_words(words, kind, word, count):
+    """Data words among the `count` that follow word number `word` of runs of `words` and a control word."""
+    if kind == 0:
+        return count
+    total = word + count
+    rest = total % (words + 1)
+    return total // (words + 1) * words + min(rest, words) - min(word, words)
+
+
+@inlined
+def words_for(words, kind, word, data):
+    """Most words that follow word number `word` and hold no more than `data` data words."""
+    if kind == 0:
+        return data
+    if words == 0:
+        return UNBOUNDED
+    total = min(word, words) + data
+    return total // words * (words + 1) + total % words - word
+
+
+@compiled
+def _is_lost(graph, slot, port):
+    """Count a word that leaves through a struck link; whether it is lost."""
+    lost = False
+    for k in range(graph.drop.shape[0]):
+        if graph.drop[k, 0] == slot and graph.drop[k, 1] == port:
+            lost = lost or graph.drop[k, 2] == graph.drop[k, 3]
+            graph.drop[k, 3] += 1
+    return lost
+
+
+@compiled
+def _give(graph, slot, port, words, kind, times):
+    """Let runs come to the neighbour; False without room for them."""
+    beside = np.int64(graph.beside[slot, port])
+    if beside < 0 or (kind == 0 and words == 0) or times == 0:
+        return True
+    queue = new_queue(graph, beside, (port + 2) & 3)
+    if queue < 0:
+        return False
+    wake(graph, graph.special.shape[0] + beside)
+    if graph.struck[slot] == 0:
+        return append(graph, queue, words, kind, times)
+    for _ in range(times):
+        for k in range(words + (1 if kind != 0 else 0)):
+            if not _is_lost(graph, slot, port):
+                if k < words:
+                    if not append(graph, queue, np.int64(1), np.int64(0), np.int64(1)):
+                        return False
+                elif not append(graph, queue, np.int64(0), kind, np.int64(1)):
+                    return False
+    return True
+
+
+@compiled
+def _send(graph, slot, tx, words, kind, word, count):
+    """Send `count` words, from word number `word` of a run on, to all targets; False without room for them."""
+    whole = words + (1 if kind != 0 else 0)
+    first = np.int64(0)
+    if word > 0:
+        first = min(count, whole - word)
+    data = min(first, max(np.int64(0), words - word))
+    ends = first > 0 and kind != 0 and word + first == whole
+    times = (count - first) // whole
+    rest = (count - first) % whole
+    for port in range(4):
+        if (tx >> port) & 1:
+            if first > 0:
+                if not _give(graph, slot, port, data, kind if ends else np.int64(0), np.int64(1)):
+                    return False
+            if not _give(graph, slot, port, words, kind, times):
+                return False
+            if not _give(graph, slot, port, rest, np.int64(0), np.int64(1)):
+                return False
+    if tx & 16:
+        into = data_words(words, kind, word, count)
+        if into > 0:
+            graph.into[slot] += into
+            wake(graph, np.int64(graph.slot_core[slot]))
+    return True
+
+
+@compiled
+def _router_forward(graph, slot):
+    """Let a router send what has come to it; False without room for the runs."""
+    while True:
+        position = np.int64(graph.position[slot])
+        route = np.int64(graph.route[slot, position])
+        rx = route & 7
+        if rx == 0 or rx > 5:
+            return True
+        queue = np.int64(graph.queue_of[slot, rx - 1])
+        if queue < 0:
+            return True
+        left = graph.queue[queue, PUT] - graph.queue[queue, TAKEN]
+        if left <= 0:
+            return True
+        run = graph.queue[queue, AT_RUN]
+        time, word = graph.queue[queue, AT_TIME], graph.queue[queue, AT_WORD]
+        if run < 0:
+            run = graph.queue[queue, HEAD]
+        words, kind = np.int64(graph.run[run, WORDS]), np.int64(graph.run[run, KIND])
+        whole = words + (1 if kind != 0 else 0)
+        if word == whole:
+            word = np.int64(0)
+            time += 1
+            if time == graph.run[run, TIMES]:
+                time = np.int64(0)
+                run = np.int64(graph.run[run, NEXT])
+            graph.queue[queue, AT_RUN], graph.queue[queue, AT_TIME], graph.queue[queue, AT_WORD] = run, time, word
+            continue
+        last = (route >> 8) & 1 == 1
+        plain = kind == 0 or (kind == ADVANCE and (last or position == 3)) or (kind == RESET and position == 0)
+        count = min(left, ((np.int64(graph.run[run, TIMES]) - time) if plain else 1) * whole - word)
+        graph.tally[MOVED] += count
+        if not _send(graph, slot, (route >> 3) & 31, words, kind, word, count):
+            return False
+        graph.queue[queue, TAKEN] += count
+        word += count
+        if plain:
+            time += (word - 1) // whole
+            word = (word - 1) % whole + 1
+        elif word == whole:
+            graph.position[slot] = position + 1 if kind == ADVANCE else 0
+        graph.queue[queue, AT_RUN], graph.queue[queue, AT_TIME], graph.queue[queue, AT_WORD] = run, time, word
+
+
+@compiled
+def _room(graph, slot, port, gave):
+    """Words that the queue behind a port could still take."""
+    beside = np.int64(graph.beside[slot, port])
+    if beside < 0:
+        return UNBOUNDED
+    queue = np.int64(graph.queue_of[beside, (port + 2) & 3])
+    taken = np.int64(0) if queue < 0 else graph.queue[queue, TAKEN]
+    return taken + graph.depth - gave
+
+
+@compiled
+def walk_router(graph, slot):
+    """How far a router comes from its start, with what was sent to it and the room there is: counts in the scratch memory.
+
+    Returns the position of its switch.
+    """
+    scratch = graph.scratch
+    for k in range(TOOK, LEFT_WAFER + 8):
+        scratch[k] = 0
+    for port in range(5):
+        scratch[RUN_AT + port] = -1
+    position = np.int64(graph.start[slot])
+    struck = graph.struck[slot] != 0
+    if struck:
+        for k in range(graph.drop.shape[0]):
+            graph.drop[k, 3] = 0 if graph.drop[k, 0] == slot else graph.drop[k, 3]
+    while True:
+        route = np.int64(graph.route[slot, position])
+        port = (route & 7) - 1
+        if port < 0 or port > 4:
+            return position
+        queue = np.int64(graph.queue_of[slot, port])
+        if queue < 0:
+            return position
+        left = graph.queue[queue, PUT] - scratch[TOOK + port]
+        if left <= 0:
+            return position
+        run, time, word = scratch[RUN_AT + port], scratch[TIME_AT + port], scratch[WORD_AT + port]
+        if run < 0:
+            run = graph.queue[queue, HEAD]
+        words, kind = np.int64(graph.run[run, WORDS]), np.int64(graph.run[run, KIND])
+        whole = words + (1 if kind != 0 else 0)
+        if word == whole:
+            word = np.int64(0)
+            time += 1
+            if time == graph.run[run, TIMES]:
+                time = np.int64(0)
+                run = np.int64(graph.run[run, NEXT])
+            scratch[RUN_AT + port], scratch[TIME_AT + port], scratch[WORD_AT + port] = run, time, word
+            continue
+        last = (route >> 8) & 1 == 1
+        plain = kind == 0 or (kind == ADVANCE and (last or position == 3)) or (kind == RESET and position == 0)
+        count = min(left, ((np.int64(graph.run[run, TIMES]) - time) if plain else 1) * whole - word)
+        if struck:
+            count = np.int64(1)
+        tx = (route >> 3) & 31
+        for side in range(4):
+            if (tx >> side) & 1:
+                count = min(count, _room(graph, slot, side, scratch[GAVE + side]))
+        if tx & 16:
+            room = graph.fetched[slot] + graph.depth - scratch[GAVE + 4]
+            count = min(count, words_for(words, kind, word, room))
+        if count <= 0:
+            return position
+        for side in range(4):
+            if (tx >> side) & 1:
+                scratch[SENT + side] += count
+                if not struck or not _is_lost(graph, slot, side):
+                    scratch[GAVE + side] += count
+                    if graph.beside[slot, side] < 0:
+                        scratch[LEFT_WAFER + side] += data_words(words, kind, word, count)
+        if tx & 16:
+            scratch[GAVE + 4] += data_words(words, kind, word, count)
+            scratch[SENT + 4] = scratch[GAVE + 4]
+        if tx == 0:
+            scratch[SENT + 5] += count
+        scratch[TOOK + port] += count
+        word += count
+        if plain:
+            time += (word - 1) // whole
+            word = (word - 1) % whole + 1
+        elif word == whole:
+            position = position + 1 if kind == ADVANCE else np.int64(0)
+        scratch[RUN_AT + port], scratch[TIME_AT + port], scratch[WORD_AT + port] = run, time, word
+
+
+@compiled
+def _router_back(graph, slot):
+    """Cut a router to what words and room allow, and wake those whom that concerns."""
+    n = graph.special.shape[0]
+    graph.position[slot] = walk_router(graph, slot)
+    scratch = graph.scratch
+    core = np.int64(graph.slot_core[slot])
+    for port in range(5):
+        queue = np.int64(graph.queue_of[slot, port])
+        if queue >= 0 and scratch[TOOK + port] < graph.queue[queue, TAKEN]:
+            graph.queue[queue, TAKEN] = scratch[TOOK + port]
+            _wake_sender(graph, queue)
+        if port < 4:
+            beside = np.int64(graph.beside[slot, port])
+            if beside >= 0:
+                queue = np.int64(graph.queue_of[beside, (port + 2) & 3])
+                if queue >= 0 and scratch[GAVE + port] < graph.queue[queue, PUT]:
+                    graph.queue[queue, PUT] = scratch[GAVE + port]
+                    wake(graph, n + beside)
+    if scratch[GAVE + 4] < graph.into[slot]:
+        graph.into[slot] = scratch[GAVE + 4]
+        wake(graph, core)
+
+
+@compiled
+def _wake_sender(graph, queue):
+    n, slots = graph.special.shape[0], graph.slot_core.shape[0]
+    slot, port = graph.queue[queue, OWNER], graph.queue[queue, PORT]
+    if port == FROM_CORE:
+        wake(graph, np.int64(graph.slot_core[slot]))
+    elif graph.beside[slot, port] >= 0:
+        wake(graph, n + np.int64(graph.beside[slot, port]))
+    elif graph.feed_of[slot, port] >= 0:
+        wake(graph, n + slots + np.int64(graph.feed_of[slot, port]))
+
+
+@compiled
+def _available(graph, core, colour):
+    """Words of a colour that a core may fetch in all."""
+    slot = np.int64(graph.slot_of[core * N_COLOURS + colour])
+    if slot < 0:
+        return np.int64(0)
+    words = graph.into[slot]
+    if graph.gated[core] != 0:
+        for k in range(graph.gate.shape[0]):
+            if graph.gate[k, 0] == core and graph.gate[k, 1] == colour:
+                words = min(words, graph.gate[k, 2])
+    return words
+
+
+@compiled
+def _free(graph, core, colour, bounded):
+    """Words of a colour that a core may send in all."""
+    slot = np.int64(graph.slot_of[core * N_COLOURS + colour])
+    if not bounded:
+        return UNBOUNDED
+    queue = np.int64(graph.queue_of[slot, FROM_CORE])
+    taken = np.int64(0) if queue < 0 else graph.queue[queue, TAKEN]
+    return taken + graph.depth
+
+
+@compiled
+def _follow_log(graph, core, bounded):
+    """How far a core comes that is stepped through: actions done, counted by colour in the scratch memory."""
+    scratch = graph.scratch
+    number = np.int64(graph.special[core])
+    first = graph.log_first[number]
+    end = min(graph.log_first[number + 1], first + graph.cap[number])
+    at = first
+    while at < end:
+        action = np.int64(graph.log[at])
+        colour = action & 31
+        if action < 32:
+            if scratch[IN + colour] >= _available(graph, core, colour):
+                break
+            scratch[IN + colour] += 1
+        else:
+            if scratch[OUT + colour] >= _free(graph, core, colour, bounded):
+                break
+            scratch[OUT + colour] += 1
+        at += 1
+    graph.place[core, 0] = at - first
+
+
+@compiled
+def _stand(graph, core, task, element, stage, wait, colour):
+    place = graph.place
+    place[core, 0], place[core, 1], place[core, 2], place[core, 3], place[core, 4] = task, element, stage, wait, colour
+
+
+@compiled
+def _follow_tables(graph, core, bounded):
+    """How far a core comes by its tables: where it stands, and words by colour in the scratch memory."""
+    scratch, task = graph.scratch, graph.task
+    role = np.int64(graph.role[core])
+    first, end = np.int64(graph.task_first[role]), np.int64(graph.task_first[role + 1])
+    for number in range(first, end):
+        elements = task[number, ELEMENTS]
+        if elements == 0:
+            continue
+        a, b, d = task[number, COLOUR_A], task[number, COLOUR_B], task[number, COLOUR_D]
+        hold_a, hold_b = task[number, HOLD_A], task[number, HOLD_B]
+        plane, capped = task[number, PLANE], task[number, CAPPED]
+        most_a = most_b = most_d = elements
+        if a >= 0:
+            most_a = (_available(graph, core, a) - scratch[IN + a]) * hold_a
+        if b >= 0:
+            most_b = (_available(graph, core, b) - scratch[IN + b]) * hold_b
+        room = np.int64(0)
+        if d >= 0:
+            # Data words, with a control word after each plane but the last, and one at the end where `capped`.
+            room = _free(graph, core, d, bounded) - scratch[OUT + d]
+            most_d = room
+            if plane > 0:
+                most_d = room - room // (plane + 1)
+        done = min(min(elements, most_a), min(most_b, most_d))
+        if done == elements:
+            if a >= 0:
+                scratch[IN + a] += (elements + hold_a - 1) // hold_a
+            if b >= 0:
+                scratch[IN + b] += (elements + hold_b - 1) // hold_b
+            if d >= 0:
+                between = (elements - 1) // plane if plane > 0 else np.int64(0)
+                sent = elements + between
+                scratch[OUT + d] += sent
+                if capped != 0:
+                    if room <= sent:
+                        _stand(graph, core, number - first, elements, 3, BLOCKED, d)
+                        return
+                    scratch[OUT + d] += 1
+            continue
+        # Element number `done` is the one that waits.
+        if a >= 0:
+            scratch[IN + a] += (done + hold_a - 1) // hold_a
+        if b >= 0:
+            scratch[IN + b] += (done + hold_b - 1) // hold_b
+        if d >= 0:
+            between = (done - 1) // plane if plane > 0 and done > 0 else np.int64(0)
+            if plane > 0 and done > 0 and done % plane == 0:
+                scratch[OUT + d] += done + between
+                if room == done + between:
+                    _stand(graph, core, number - first, done, 3, BLOCKED, d)
+                    return
+                scratch[OUT + d] += 1
+            else:
+                scratch[OUT + d] += done + between
+        if a >= 0 and done % hold_a == 0:
+            if done == most_a:
+                _stand(graph, core, number - first, done, 0, STARVED, a)
+                return
+            scratch[IN + a] += 1
+        if b >= 0 and done % hold_b == 0:
+            if done == most_b:
+                _stand(graph, core, number - first, done, 1, STARVED, b)
+                return
+            scratch[IN + b] += 1
+        _stand(graph, core, number - first, done, 2, BLOCKED, d)
+        return
+    _stand(graph, core, end - first, 0, 0, NOTHING, 0)
+
+
+@compiled
+def _core(graph, core, bounded):
+    """Let a core go as far as it can, and wake whom that concerns."""
+    scratch = graph.scratch
+    for k in range(48):
+        scratch[k] = 0
+    if graph.special[core] >= 0:
+        _follow_log(graph, core, bounded)
+    else:
+        _follow_tables(graph, core, bounded)
+    role = np.int64(graph.role[core])
+    n = graph.special.shape[0]
+    either = graph.takes[role] | graph.gives[role]
+    for colour in range(N_COLOURS):
+        if (either >> np.uint32(colour)) & np.uint32(1) == 0:
+            continue
+        slot = np.int64(graph.slot_of[core * N_COLOURS + colour])
+        if scratch[IN + colour] != graph.fetched[slot]:
+            graph.fetched[slot] = scratch[IN + colour]
+            if bounded:
+                wake(graph, n + slot)
+        queue = np.int64(graph.queue_of[slot, FROM_CORE])
+        if queue >= 0 and graph.queue[queue, PUT] != scratch[OUT + colour]:
+            graph.queue[queue, PUT] = scratch[OUT + colour]
+            wake(graph, n + slot)
+
+
+@compiled
+def _pop(graph):
+    number = graph.ring[graph.tally[FIRST]]
+    first = graph.tally[FIRST] + 1
+    graph.tally[FIRST] = 0 if first == graph.ring.shape[0] else first
+    graph.mark[number] = 0
+    return number
+
+
+@compiled
+def forward(graph, most):
+    """The first pass: ENDED, NEED_ROOM (begin anew with more memory) or ENDLESS (more than `most` words moved)."""
+    n = graph.special.shape[0]
+    while graph.tally[FIRST] != graph.tally[LAST]:
+        number = _pop(graph)
+        if number < n:
+            _core(graph, number, False)
+        elif not _router_forward(graph, number - n):
+            return NEED_ROOM
+        if graph.tally[MOVED] > most:
+            return ENDLESS
+    return ENDED
+
+
+@compiled
+def back(graph):
+    """The second pass."""
+    n, slots = graph.special.shape[0], graph.slot_core.shape[0]
+    for queue in range(graph.tally[QUEUES]):
+        if graph.queue[queue, PUT] - graph.queue[queue, TAKEN] > graph.depth:
+            _wake_sender(graph, queue)
+    for slot in range(slots):
+        if graph.into[slot] - graph.fetched[slot] > graph.depth or graph.struck[slot] != 0:
+            wake(graph, n + slot)
+    while graph.tally[FIRST] != graph.tally[LAST]:
+        number = _pop(graph)
+        if number < n:
+            _core(graph, number, True)
+        elif number < n + slots:
+            _router_back(graph, number - n)
+        else:
+            feed = number - n - slots
+            queue = graph.feed_queue[feed]
+            most = min(graph.feed_end[feed], graph.queue[queue, TAKEN] + graph.depth)
+            if most < graph.queue[queue, PUT]:
+                graph.queue[queue, PUT] = most
+                wake(graph, n + graph.queue[queue, OWNER])
+
+
+@compiled
+def counters(graph, sent, sunk, left):
+    """Fill sent int64[s, 5], sunk int64[s] and left int64[s, 4] (data words over the border) at the end."""
+    for slot in range(graph.slot_core.shape[0]):
+        walk_router(graph, slot)
+        for port in range(5):
+            sent[slot, port] = graph.scratch[SENT + port]
+        for port in range(4):
+            left[slot, port] = graph.scratch[LEFT_WAFER + port]
+        sunk[slot] = graph.scratch[SENT + 5]
