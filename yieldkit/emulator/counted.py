@@ -19,6 +19,7 @@ from yieldkit.emulator.struck_core import StruckCore
 
 __all__ = ["Counted", "counted"]
 
+I32 = npt.NDArray[np.int32]
 I64 = npt.NDArray[np.int64]
 
 
@@ -37,10 +38,10 @@ class Counted:
         wait, wait_colour: int8[n], why a core waits (`kernels.machine`), and for which colour.
         slot_core, slot_colour: int32[s], uint8[s], slots in the order of cores and colours.
         position: uint8[s] of the switch.
-        length: int64[s, 6] words in the queues N, E, S, W, from and to the core.
-        sent: int64[s, 5] words sent N, E, S, W and to the core.
-        received: int64[s, 4] words that came in through N, E, S, W.
-        sunk: int64[s] words consumed.
+        length: int32[s, 6] words in the queues N, E, S, W, from and to the core.
+        sent: int32[s, 5] words sent N, E, S, W and to the core.
+        received: int32[s, 4] words that came in through N, E, S, W.
+        sunk: int32[s] words consumed.
         struck: state of each struck core, number 0 of one, without values.
         missing: (stream, words) that MemoryX still waits for.
         undrained: MemoryX could not push all its words.
@@ -61,10 +62,10 @@ class Counted:
     slot_core: npt.NDArray[np.int32]
     slot_colour: npt.NDArray[np.uint8]
     position: npt.NDArray[np.uint8]
-    length: I64
-    sent: I64
-    received: I64
-    sunk: I64
+    length: I32
+    sent: I32
+    received: I32
+    sunk: I32
     struck: Mapping[int, machine.State]
     missing: tuple[tuple[str, int], ...]
     undrained: bool
@@ -130,9 +131,9 @@ class Counted:
 def counted(lowered: Lowered, low: LoweredLaunch, graph: layout.Graph, struck: Sequence[StruckCore]) -> Counted:
     """Read a graph in which nothing moves any more."""
     slots = len(graph.slot_core)
-    sent, sunk, left = np.zeros((slots, 5), np.int64), np.zeros(slots, np.int64), np.zeros((slots, 4), np.int64)
-    kernel.counters(graph, sent, sunk, left)
-    put, taken = _queue_counts(graph, slots)
+    sent, left, length, received = (np.zeros((slots, ports), np.int32) for ports in (5, 4, 6, 4))
+    sunk = np.zeros(slots, np.int32)
+    kernel.read_out(graph, sent, sunk, left, length, received)
     cores = _cores(low, graph)
     states: dict[int, machine.State] = {}
     for number, core in enumerate(struck):
@@ -152,24 +153,15 @@ def counted(lowered: Lowered, low: LoweredLaunch, graph: layout.Graph, struck: S
         slot_core=graph.slot_core,
         slot_colour=graph.slot_colour,
         position=graph.position,
-        length=np.concatenate([put - taken, (graph.into - graph.fetched)[:, None]], axis=1),
+        length=length,
         sent=sent,
-        received=put[:, :4],
+        received=received,
         sunk=sunk,
         struck=states,
         missing=missing,
         undrained=undrained,
         **cores,
     )
-
-
-def _queue_counts(graph: layout.Graph, slots: int) -> tuple[I64, I64]:
-    """int64[s, 5] each: words put into, and taken from, the queues of a router."""
-    used = graph.queue[: graph.tally[layout.QUEUES]]
-    owner, port = used[:, layout.OWNER], used[:, layout.PORT]
-    put, taken = np.zeros((slots, 5), np.int64), np.zeros((slots, 5), np.int64)
-    put[owner, port], taken[owner, port] = used[:, layout.PUT], used[:, layout.TAKEN]
-    return put, taken
 
 
 def _cores(low: LoweredLaunch, graph: layout.Graph) -> dict[str, npt.NDArray[np.generic]]:
@@ -196,7 +188,7 @@ def _cores(low: LoweredLaunch, graph: layout.Graph) -> dict[str, npt.NDArray[np.
 
 
 def _missing(
-    lowered: Lowered, low: LoweredLaunch, graph: layout.Graph, left: I64
+    lowered: Lowered, low: LoweredLaunch, graph: layout.Graph, left: I32
 ) -> tuple[tuple[tuple[str, int], ...], bool]:
     """(stream, words) that MemoryX lacks, and whether it got more than it has room for."""
     cols = low.role_of.shape[1]

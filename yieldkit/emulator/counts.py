@@ -14,6 +14,7 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
+from yieldkit.emulator.count_gates import settle, strange_slots
 from yieldkit.emulator.count_roles import CountedRole, runs_of_log, takes_of_log
 from yieldkit.emulator.counted import Counted, counted
 from yieldkit.emulator.edge_runs import Runs, edge_runs
@@ -56,8 +57,9 @@ def count_launch(
         most = 64 * (1 + int(graph.feed_end.sum())) * (low.role_of.size + 64) + (1 << 40)
         ended = kernel.forward(graph, most)
         if ended == kernel.ENDED:
-            kernel.back(graph)
-            return counted(lowered, low, graph, struck)
+            hooked = [(hook.r * low.role_of.shape[1] + hook.c, hook.colour) for hook in hooks.routes]
+            settled = settle(graph, struck, strange_slots(graph, struck, hooked))
+            return None if settled is None else counted(lowered, low, settled, struck)
         if ended == kernel.ENDLESS:
             return None
         runs *= 4
@@ -134,8 +136,8 @@ def _graph(
         special[core.number] = number
     drops = sorted({(hook.r * cols + hook.c, hook.port, hook.colour, hook.nth) for hook in hooks.links if hook.drop})
     drop = np.array(
-        [(slot_of[core * COLOURS + colour], port, nth, 0) for core, port, colour, nth in drops], np.int64
-    ).reshape(-1, 4)
+        [(slot_of[core * COLOURS + colour], port, nth, 0, layout.UNBOUNDED) for core, port, colour, nth in drops], np.int64
+    ).reshape(-1, 5)
     drop = drop[drop[:, 0] >= 0]
     struck_slots = np.zeros(slots, np.uint8)
     struck_slots[drop[:, 0]] = 1
@@ -170,8 +172,10 @@ def _graph(
         feed_queue=np.zeros(len(feeds), np.int64),
         feed_end=np.zeros(len(feeds), np.int64),
         feed_of=np.full((slots, 4), -1, np.int32),
-        mark=np.zeros(n + slots + len(feeds), np.uint8),
-        ring=np.zeros(n + slots + len(feeds) + 1, np.int64),
+        first_slot=np.concatenate([[0], np.cumsum(np.bitwise_count(spread))]).astype(np.int32),
+        mark_core=np.zeros(n, np.uint8),
+        mark_slot=np.zeros(slots, np.uint8),
+        dirty=np.zeros(n, np.uint8),
         scratch=np.zeros(128, np.int64),
         depth=queue_depth,
         tally=np.zeros(layout.TALLY, np.int64),
@@ -187,10 +191,6 @@ def _graph(
         words = sum((count + (kind != 0)) * times for count, kind, times in stream)
         graph.queue[queue, layout.PUT] = graph.feed_end[number] = words
         graph.feed_queue[number], graph.feed_of[slot, port] = queue, number
-    everyone = np.arange(n + slots, dtype=np.int64)
-    graph.ring[: len(everyone)] = everyone
-    graph.mark[: len(everyone)] = 1
-    graph.tally[layout.LAST] = len(everyone)
     return graph
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import numpy.typing as npt
@@ -30,12 +31,16 @@ class StruckCore:
         role: what it is loaded with.
         routes: uint32[24, 4], its route words after what strikes them.
         log: uint8[actions], all communications it would do if words and room never lacked.
+        task: int32[actions], tasks it had ended before each of them.
+        golden: the same two arrays of a core that nothing strikes.
     """
 
     number: int
     role: Role
     routes: npt.NDArray[np.uint32]
     log: npt.NDArray[np.uint8]
+    task: npt.NDArray[np.int32]
+    golden: tuple[npt.NDArray[np.uint8], npt.NDArray[np.int32]]
     rows: tuple[tuple[int, ...], ...]
     budget: int
     sram_words: int
@@ -46,10 +51,30 @@ class StruckCore:
         state, triggers = _one_core(self.role, self.sram_words, self.table_base), _triggers(self.rows)
         state.route[0] = self.routes
         _strike(state, triggers, UNUSED)
-        log = np.zeros(len(self.log) + 4, np.uint8)
-        kernel.step_through(state, triggers, self.budget, HEADER_WORDS, self.table_base, log, actions)
+        room = len(self.log) + 4
+        log, task = np.zeros(room, np.uint8), np.zeros(room, np.int32)
+        kernel.step_through(state, triggers, self.budget, HEADER_WORDS, self.table_base, log, task, actions)
         _strike(state, triggers, DONE)
         return state
+
+    @cached_property
+    def common(self) -> int:
+        """Actions it does as a core that nothing strikes, before it does another or none."""
+        size = min(len(self.log), len(self.golden[0]))
+        differs = np.flatnonzero(self.log[:size] != self.golden[0][:size])
+        return int(differs[0]) if len(differs) else size
+
+    def end_of_task(self, action: int) -> int | None:
+        """Action after the last of the task that action number `action` belongs to.
+
+        None where a core that nothing strikes would talk in other colours in that task.
+        """
+        number = self.task[action]
+        mine = np.flatnonzero(self.task == number)
+        usual = self.golden[0][self.golden[1] == number]
+        if set(self.log[mine].tolist()) != set(usual.tolist()):
+            return None
+        return int(mine[-1]) + 1
 
 
 def struck_cores(lowered: Lowered, low: LoweredLaunch, hooks: LaunchHooks) -> tuple[StruckCore, ...] | None:
@@ -79,12 +104,14 @@ def struck_cores(lowered: Lowered, low: LoweredLaunch, hooks: LaunchHooks) -> tu
         role = low.roles[number]
         budget = RUNAWAY_FACTOR * int(clean[number]) + 1000
         own_rows = tuple(rows.get(core, ()))
-        log = _log(role, lowered.sram_words, low.table_base, own_rows, budget)
-        if log is None:
+        usual = _log(role, lowered.sram_words, low.table_base, (), budget)
+        logged = _log(role, lowered.sram_words, low.table_base, own_rows, budget) if own_rows else usual
+        if logged is None or usual is None:
             return None
+        own_routes = routes.get(core, role.routes)
         found.append(
             StruckCore(
-                core, role, routes.get(core, role.routes), log, own_rows, budget, lowered.sram_words, low.table_base
+                core, role, own_routes, *logged, usual, own_rows, budget, lowered.sram_words, low.table_base
             )
         )
     return tuple(found)
@@ -92,13 +119,13 @@ def struck_cores(lowered: Lowered, low: LoweredLaunch, hooks: LaunchHooks) -> tu
 
 def _log(
     role: Role, sram_words: int, table_base: int, rows: Sequence[tuple[int, ...]], budget: int
-) -> npt.NDArray[np.uint8] | None:
+) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.int32]] | None:
     # An element communicates at most four times: two fetches, a word and a control word.
-    log = np.zeros(4 * (budget + 1), np.uint8)
+    log, task = np.zeros(4 * (budget + 1), np.uint8), np.zeros(4 * (budget + 1), np.int32)
     state, triggers = _one_core(role, sram_words, table_base), _triggers(rows)
     _strike(state, triggers, UNUSED)
-    actions = kernel.step_through(state, triggers, budget, HEADER_WORDS, table_base, log, len(log))
-    return None if actions == kernel.UNDECIDED else log[:actions].copy()
+    actions = kernel.step_through(state, triggers, budget, HEADER_WORDS, table_base, log, task, len(log))
+    return None if actions == kernel.UNDECIDED else (log[:actions].copy(), task[:actions].copy())
 
 
 def _strike(state: State, triggers: Triggers, status: int) -> None:

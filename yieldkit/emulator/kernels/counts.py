@@ -21,13 +21,11 @@ from yieldkit.emulator.kernels.counts_state import (
     COLOUR_B,
     COLOUR_D,
     ELEMENTS,
-    FIRST,
     FROM_CORE,
     HEAD,
     HOLD_A,
     HOLD_B,
     KIND,
-    LAST,
     MOVED,
     NEXT,
     OWNER,
@@ -37,11 +35,13 @@ from yieldkit.emulator.kernels.counts_state import (
     QUEUES,
     TAKEN,
     TIMES,
+    TO_CORE,
     UNBOUNDED,
     WORDS,
     append,
     new_queue,
-    wake,
+    wake_core,
+    wake_slot,
 )
 from yieldkit.emulator.kernels.state import ADVANCE, BLOCKED, N_COLOURS, NOTHING, RESET, STARVED, compiled, inlined
 
@@ -93,7 +93,7 @@ def _give(graph, slot, port, words, kind, times):
     queue = new_queue(graph, beside, (port + 2) & 3)
     if queue < 0:
         return False
-    wake(graph, graph.special.shape[0] + beside)
+    wake_slot(graph, beside)
     if graph.struck[slot] == 0:
         return append(graph, queue, words, kind, times)
     for _ in range(times):
@@ -131,7 +131,7 @@ def _send(graph, slot, tx, words, kind, word, count):
         into = data_words(words, kind, word, count)
         if into > 0:
             graph.into[slot] += into
-            wake(graph, np.int64(graph.slot_core[slot]))
+            wake_core(graph, np.int64(graph.slot_core[slot]))
     return True
 
 
@@ -234,9 +234,12 @@ def walk_router(graph, slot):
         last = (route >> 8) & 1 == 1
         plain = kind == 0 or (kind == ADVANCE and (last or position == 3)) or (kind == RESET and position == 0)
         count = min(left, ((np.int64(graph.run[run, TIMES]) - time) if plain else 1) * whole - word)
+        tx = (route >> 3) & 31
         if struck:
             count = np.int64(1)
-        tx = (route >> 3) & 31
+            for k in range(graph.drop.shape[0]):
+                if graph.drop[k, 0] == slot and (tx >> graph.drop[k, 1]) & 1 and graph.drop[k, 3] >= graph.drop[k, 4]:
+                    return position
         for side in range(4):
             if (tx >> side) & 1:
                 count = min(count, _room(graph, slot, side, scratch[GAVE + side]))
@@ -270,7 +273,6 @@ def walk_router(graph, slot):
 @compiled
 def _router_back(graph, slot):
     """Cut a router to what words and room allow, and wake those whom that concerns."""
-    n = graph.special.shape[0]
     graph.position[slot] = walk_router(graph, slot)
     scratch = graph.scratch
     core = np.int64(graph.slot_core[slot])
@@ -285,22 +287,25 @@ def _router_back(graph, slot):
                 queue = np.int64(graph.queue_of[beside, (port + 2) & 3])
                 if queue >= 0 and scratch[GAVE + port] < graph.queue[queue, PUT]:
                     graph.queue[queue, PUT] = scratch[GAVE + port]
-                    wake(graph, n + beside)
+                    wake_slot(graph, beside)
     if scratch[GAVE + 4] < graph.into[slot]:
         graph.into[slot] = scratch[GAVE + 4]
-        wake(graph, core)
+        wake_core(graph, core)
 
 
 @compiled
 def _wake_sender(graph, queue):
-    n, slots = graph.special.shape[0], graph.slot_core.shape[0]
     slot, port = graph.queue[queue, OWNER], graph.queue[queue, PORT]
     if port == FROM_CORE:
-        wake(graph, np.int64(graph.slot_core[slot]))
+        wake_core(graph, np.int64(graph.slot_core[slot]))
     elif graph.beside[slot, port] >= 0:
-        wake(graph, n + np.int64(graph.beside[slot, port]))
+        wake_slot(graph, np.int64(graph.beside[slot, port]))
     elif graph.feed_of[slot, port] >= 0:
-        wake(graph, n + slots + np.int64(graph.feed_of[slot, port]))
+        feed = np.int64(graph.feed_of[slot, port])
+        most = min(graph.feed_end[feed], graph.queue[queue, TAKEN] + graph.depth)
+        if most < graph.queue[queue, PUT]:
+            graph.queue[queue, PUT] = most
+            wake_slot(graph, slot)
 
 
 @compiled
@@ -439,7 +444,6 @@ def _core(graph, core, bounded):
     else:
         _follow_tables(graph, core, bounded)
     role = np.int64(graph.role[core])
-    n = graph.special.shape[0]
     either = graph.takes[role] | graph.gives[role]
     for colour in range(N_COLOURS):
         if (either >> np.uint32(colour)) & np.uint32(1) == 0:
@@ -448,66 +452,122 @@ def _core(graph, core, bounded):
         if scratch[IN + colour] != graph.fetched[slot]:
             graph.fetched[slot] = scratch[IN + colour]
             if bounded:
-                wake(graph, n + slot)
+                wake_slot(graph, slot)
         queue = np.int64(graph.queue_of[slot, FROM_CORE])
         if queue >= 0 and graph.queue[queue, PUT] != scratch[OUT + colour]:
             graph.queue[queue, PUT] = scratch[OUT + colour]
-            wake(graph, n + slot)
+            wake_slot(graph, slot)
 
 
 @compiled
-def _pop(graph):
-    number = graph.ring[graph.tally[FIRST]]
-    first = graph.tally[FIRST] + 1
-    graph.tally[FIRST] = 0 if first == graph.ring.shape[0] else first
-    graph.mark[number] = 0
-    return number
+def _visit(graph, core, bounded):
+    """Look at a core and its routers until none of them can go on; False without room for the runs."""
+    while graph.dirty[core] != 0:
+        graph.dirty[core] = 0
+        for slot in range(graph.first_slot[core], graph.first_slot[core + 1]):
+            if graph.mark_slot[slot] != 0:
+                graph.mark_slot[slot] = 0
+                if bounded:
+                    _router_back(graph, slot)
+                elif not _router_forward(graph, slot):
+                    return False
+        if graph.mark_core[core] != 0:
+            graph.mark_core[core] = 0
+            _core(graph, core, bounded)
+    return True
+
+
+@compiled
+def _settle(graph, bounded, most):
+    """Sweep over the cores, up and down in turn, until nobody can go on.
+
+    Words that go east and south come through in one sweep up, those that go west and north in one down.
+    """
+    n = graph.dirty.shape[0]
+    up = True
+    moving = True
+    while moving:
+        moving = False
+        for k in range(n):
+            core = k if up else n - 1 - k
+            if graph.dirty[core] != 0:
+                moving = True
+                if not _visit(graph, core, bounded):
+                    return NEED_ROOM
+                if graph.tally[MOVED] > most:
+                    return ENDLESS
+        up = not up
+    return ENDED
 
 
 @compiled
 def forward(graph, most):
     """The first pass: ENDED, NEED_ROOM (begin anew with more memory) or ENDLESS (more than `most` words moved)."""
-    n = graph.special.shape[0]
-    while graph.tally[FIRST] != graph.tally[LAST]:
-        number = _pop(graph)
-        if number < n:
-            _core(graph, number, False)
-        elif not _router_forward(graph, number - n):
-            return NEED_ROOM
-        if graph.tally[MOVED] > most:
-            return ENDLESS
-    return ENDED
+    graph.mark_core[:] = 1
+    graph.mark_slot[:] = 1
+    graph.dirty[:] = 1
+    return _settle(graph, False, most)
 
 
 @compiled
 def back(graph):
     """The second pass."""
-    n, slots = graph.special.shape[0], graph.slot_core.shape[0]
     for queue in range(graph.tally[QUEUES]):
         if graph.queue[queue, PUT] - graph.queue[queue, TAKEN] > graph.depth:
             _wake_sender(graph, queue)
-    for slot in range(slots):
+    for slot in range(graph.slot_core.shape[0]):
         if graph.into[slot] - graph.fetched[slot] > graph.depth or graph.struck[slot] != 0:
-            wake(graph, n + slot)
-    while graph.tally[FIRST] != graph.tally[LAST]:
-        number = _pop(graph)
-        if number < n:
-            _core(graph, number, True)
-        elif number < n + slots:
-            _router_back(graph, number - n)
-        else:
-            feed = number - n - slots
-            queue = graph.feed_queue[feed]
-            most = min(graph.feed_end[feed], graph.queue[queue, TAKEN] + graph.depth)
-            if most < graph.queue[queue, PUT]:
-                graph.queue[queue, PUT] = most
-                wake(graph, n + graph.queue[queue, OWNER])
+            wake_slot(graph, slot)
+    _settle(graph, True, UNBOUNDED)
 
 
 @compiled
-def counters(graph, sent, sunk, left):
-    """Fill sent int64[s, 5], sunk int64[s] and left int64[s, 4] (data words over the border) at the end."""
+def reach(graph, core):
+    """Actions that a core which is stepped through could do with the words and the room there are now, whatever its cap."""
+    number = np.int64(graph.special[core])
+    cap, before = graph.cap[number], graph.place[core, 0]
+    graph.cap[number] = UNBOUNDED
+    for k in range(48):
+        graph.scratch[k] = 0
+    _follow_log(graph, core, True)
+    actions = graph.place[core, 0]
+    graph.cap[number], graph.place[core, 0] = cap, before
+    return actions
+
+
+@compiled
+def read_out(graph, sent, sunk, left, length, received):
+    """Fill int32 arrays at the end: sent [s, 5], sunk [s], left [s, 4] data words over the border, length [s, 6] and
+    received [s, 4].
+    """
     for slot in range(graph.slot_core.shape[0]):
+        for port in range(5):
+            queue = np.int64(graph.queue_of[slot, port])
+            if queue >= 0:
+                length[slot, port] = graph.queue[queue, PUT] - graph.queue[queue, TAKEN]
+                if port < 4:
+                    received[slot, port] = graph.queue[queue, PUT]
+        length[slot, TO_CORE] = graph.into[slot] - graph.fetched[slot]
+        route = np.int64(graph.route[slot, 0])
+        later = graph.route[slot, 1] | graph.route[slot, 2] | graph.route[slot, 3]
+        if later == 0 and graph.struck[slot] == 0 and graph.start[slot] == 0:
+            # One position only: words went one way.
+            rx, tx = route & 7, (route >> 3) & 31
+            queue = np.int64(graph.queue_of[slot, rx - 1]) if 0 < rx < 6 else np.int64(-1)
+            inner = graph.beside[slot, 0] >= 0 or not tx & 1
+            inner = inner and (graph.beside[slot, 1] >= 0 or not tx & 2)
+            inner = inner and (graph.beside[slot, 2] >= 0 or not tx & 4)
+            inner = inner and (graph.beside[slot, 3] >= 0 or not tx & 8)
+            if queue < 0:
+                continue
+            if inner:
+                for port in range(4):
+                    if (tx >> port) & 1:
+                        sent[slot, port] = graph.queue[queue, TAKEN]
+                sent[slot, 4] = graph.into[slot]
+                if tx == 0:
+                    sunk[slot] = graph.queue[queue, TAKEN]
+                continue
         walk_router(graph, slot)
         for port in range(5):
             sent[slot, port] = graph.scratch[SENT + port]

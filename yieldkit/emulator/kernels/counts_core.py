@@ -30,10 +30,11 @@ UNDECIDED = -1
 
 
 @compiled
-def step_through(state, triggers, budget, lowest, protected, log, most):
+def step_through(state, triggers, budget, lowest, protected, log, task, most):
     """Run core 0 of `state` for `most` communications, or until it ends; returns how many there were, or UNDECIDED.
 
-    SRAM below `lowest` and from `protected` on holds header and tables.
+    SRAM below `lowest` and from `protected` on holds header and tables. `log` uint8[most] and `task` int32[most] take the
+    actions and the tasks run before each.
     """
     core = 0
     actions = 0
@@ -77,6 +78,7 @@ def step_through(state, triggers, budget, lowest, protected, log, most):
                         state.wait_colour[core] = colour
                         return actions
                     log[actions] = (FETCHED << 5) | colour
+                    task[actions] = state.executed[core]
                     actions += 1
             state.stage[core] += 1
         word = state.register[core, 0, 0]
@@ -89,6 +91,7 @@ def step_through(state, triggers, budget, lowest, protected, log, most):
                     state.wait_colour[core] = colour
                     return actions
                 log[actions] = (SENT << 5) | colour
+                task[actions] = state.executed[core]
                 actions += 1
             else:
                 address = address_of(state, core, 0)
@@ -115,6 +118,7 @@ def step_through(state, triggers, budget, lowest, protected, log, most):
                 state.wait_colour[core] = colour
                 return actions
             log[actions] = ((SENT_ADVANCE if state.control[core] == ADVANCE else SENT_RESET) << 5) | colour
+            task[actions] = state.executed[core]
             actions += 1
             state.control[core] = 0
         state.stage[core] = 0

@@ -10,13 +10,13 @@ from typing import NamedTuple
 
 import numpy as np
 
-from yieldkit.emulator.kernels.state import compiled
+from yieldkit.emulator.kernels.state import compiled, inlined
 
 FROM_CORE, TO_CORE = 4, 5
 
 # Counters of a graph: int64[TALLY]
 TALLY = 8
-QUEUES, RUNS, FIRST, LAST, MOVED = 0, 1, 2, 3, 4
+QUEUES, RUNS, MOVED = 0, 1, 2
 
 # Run record: int32[runs, RUN]
 RUN = 4
@@ -43,9 +43,10 @@ class Graph(NamedTuple):
     int64[tasks, TASK]; takes, gives uint32[roles] colours of a role's operands; special int32[n] number among the cores
     that are stepped through, or -1; log_first int64[specials + 1], log uint8[actions]: colour, + 32 for a word sent and
     + 64 for a control word sent; cap int64[specials] most actions; gated uint8[n], gate int64[g, 3] (core, colour, most
-    words it may fetch); place int64[n, 5] where a core stands (task, element, stage, wait, colour); drop int64[d, 4]
-    (slot, port, word, words that have come by); feed_queue, feed_end int64[f]; feed_of int32[s, 4]; mark uint8 and ring
-    int64 of n + s + f and one more; scratch int64[128]; tally int64[TALLY].
+    words it may fetch); place int64[n, 5] where a core stands (task, element, stage, wait, colour); drop int64[d, 5]
+    (slot, port, word, words that have come by, most words that may); feed_queue, feed_end int64[f]; feed_of int32[s, 4]; first_slot
+    int32[n + 1]; mark_core uint8[n], mark_slot uint8[s] who must be looked at, dirty uint8[n] cores at which somebody
+    must; scratch int64[128]; tally int64[TALLY].
     """
 
     slot_of: np.ndarray
@@ -77,21 +78,27 @@ class Graph(NamedTuple):
     feed_queue: np.ndarray
     feed_end: np.ndarray
     feed_of: np.ndarray
-    mark: np.ndarray
-    ring: np.ndarray
+    first_slot: np.ndarray
+    mark_core: np.ndarray
+    mark_slot: np.ndarray
+    dirty: np.ndarray
     scratch: np.ndarray
     depth: int
     tally: np.ndarray
 
 
-@compiled
-def wake(graph, number):
-    """Put a process on the ring of those to be looked at."""
-    if graph.mark[number] == 0:
-        graph.mark[number] = 1
-        graph.ring[graph.tally[LAST]] = number
-        last = graph.tally[LAST] + 1
-        graph.tally[LAST] = 0 if last == graph.ring.shape[0] else last
+@inlined
+def wake_core(graph, core):
+    """Have a core looked at."""
+    graph.mark_core[core] = 1
+    graph.dirty[core] = 1
+
+
+@inlined
+def wake_slot(graph, slot):
+    """Have a router looked at for one of its colours."""
+    graph.mark_slot[slot] = 1
+    graph.dirty[graph.slot_core[slot]] = 1
 
 
 @compiled
