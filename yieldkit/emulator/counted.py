@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from yieldkit.emulator.host_words import expected_lists, outputs_of
 from yieldkit.emulator.isa import COLOURS
-from yieldkit.emulator.kernels import counts as kernel
 from yieldkit.emulator.kernels import counts_state as layout
 from yieldkit.emulator.kernels import machine
+from yieldkit.emulator.kernels.counts_router import read_out
 from yieldkit.emulator.lowering import Lowered, LoweredLaunch
 from yieldkit.emulator.scan import EVENTS, PORTS, WAITS, LogicalScan, config_differs
 from yieldkit.emulator.struck_core import StruckCore
@@ -133,7 +134,7 @@ def counted(lowered: Lowered, low: LoweredLaunch, graph: layout.Graph, struck: S
     slots = len(graph.slot_core)
     sent, left, length, received = (np.zeros((slots, ports), np.int32) for ports in (5, 4, 6, 4))
     sunk = np.zeros(slots, np.int32)
-    kernel.read_out(graph, sent, sunk, left, length, received)
+    read_out(graph, sent, sunk, left, length, received)
     cores = _cores(low, graph)
     states: dict[int, machine.State] = {}
     for number, core in enumerate(struck):
@@ -164,7 +165,7 @@ def counted(lowered: Lowered, low: LoweredLaunch, graph: layout.Graph, struck: S
     )
 
 
-def _cores(low: LoweredLaunch, graph: layout.Graph) -> dict[str, npt.NDArray[np.generic]]:
+def _cores(low: LoweredLaunch, graph: layout.Graph) -> dict[str, npt.NDArray[Any]]:
     """Arrays of `Counted` by name, for cores that follow their tables."""
     first = graph.task_first[graph.role].astype(np.int64)
     count = graph.task_first[graph.role + 1] - first

@@ -58,7 +58,7 @@ def count_launch(
         ended = kernel.forward(graph, most)
         if ended == kernel.ENDED:
             hooked = [(hook.r * low.role_of.shape[1] + hook.c, hook.colour) for hook in hooks.routes]
-            settled = settle(graph, struck, strange_slots(graph, struck, hooked))
+            settled = settle(graph, struck, strange_slots(graph, struck), hooked)
             return None if settled is None else counted(lowered, low, settled, struck)
         if ended == kernel.ENDLESS:
             return None
@@ -118,17 +118,15 @@ def _graph(
     feeds = edge_runs(lowered.program, low.launch)
     by_role = (roles.routes != 0).any(axis=2) @ (1 << np.arange(COLOURS, dtype=np.int64))
     live = (by_role.astype(np.uint32) | roles.takes | roles.gives)[roles.number]
-    for core, _, colour in feeds:
-        live[core] |= np.uint32(1 << colour)
+    for fed, _, colour in feeds:
+        live[fed] |= np.uint32(1 << colour)
     spread = live.copy()
     build.spread(roles.number, roles.routes, spread, cols)
     slots = build.count_bits(spread)
     slot_of = np.empty(n * COLOURS, np.int32)
     slot_core, slot_colour = np.empty(slots, np.int32), np.empty(slots, np.uint8)
     beside, route = np.empty((slots, 4), np.int32), np.empty((slots, 4), np.uint16)
-    queues = build.fill_slots(
-        roles.number, roles.routes, spread, cols, slot_of, slot_core, slot_colour, beside, route
-    )
+    queues = build.fill_slots(roles.number, roles.routes, spread, cols, slot_of, slot_core, slot_colour, beside, route)
     queues += int(np.bitwise_count(roles.gives)[roles.number].sum()) + len(feeds)
     log_first = np.concatenate([[0], np.cumsum([len(core.log) for core in struck])]).astype(np.int64)
     special = np.full(n, -1, np.int32)
@@ -136,7 +134,8 @@ def _graph(
         special[core.number] = number
     drops = sorted({(hook.r * cols + hook.c, hook.port, hook.colour, hook.nth) for hook in hooks.links if hook.drop})
     drop = np.array(
-        [(slot_of[core * COLOURS + colour], port, nth, 0, layout.UNBOUNDED) for core, port, colour, nth in drops], np.int64
+        [(slot_of[behind * COLOURS + colour], port, nth, 0, layout.UNBOUNDED) for behind, port, colour, nth in drops],
+        np.int64,
     ).reshape(-1, 5)
     drop = drop[drop[:, 0] >= 0]
     struck_slots = np.zeros(slots, np.uint8)
@@ -167,6 +166,7 @@ def _graph(
         cap=np.full(len(struck), layout.UNBOUNDED, np.int64),
         gated=np.zeros(n, np.uint8),
         gate=np.zeros((0, 3), np.int64),
+        slot_gate=np.zeros((0, 2), np.int64),
         place=np.zeros((n, 5), np.int64),
         drop=drop,
         feed_queue=np.zeros(len(feeds), np.int64),
@@ -184,8 +184,8 @@ def _graph(
     for role, colour, stream in static:
         role_runs[role, colour] = _stored(graph, stream)
     build.open_queues(graph, role_runs, roles.gives)
-    for number, ((core, port, colour), stream) in enumerate(feeds.items()):
-        slot = slot_of[core * COLOURS + colour]
+    for number, ((fed, port, colour), stream) in enumerate(feeds.items()):
+        slot = slot_of[fed * COLOURS + colour]
         queue = layout.new_queue(graph, slot, port)
         graph.queue[queue, layout.HEAD] = _stored(graph, stream)
         words = sum((count + (kind != 0)) * times for count, kind, times in stream)

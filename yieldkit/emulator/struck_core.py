@@ -110,9 +110,7 @@ def struck_cores(lowered: Lowered, low: LoweredLaunch, hooks: LaunchHooks) -> tu
             return None
         own_routes = routes.get(core, role.routes)
         found.append(
-            StruckCore(
-                core, role, own_routes, *logged, usual, own_rows, budget, lowered.sram_words, low.table_base
-            )
+            StruckCore(core, role, own_routes, *logged, usual, own_rows, budget, lowered.sram_words, low.table_base)
         )
     return tuple(found)
 

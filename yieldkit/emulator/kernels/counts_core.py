@@ -33,8 +33,8 @@ UNDECIDED = -1
 def step_through(state, triggers, budget, lowest, protected, log, task, most):
     """Run core 0 of `state` for `most` communications, or until it ends; returns how many there were, or UNDECIDED.
 
-    SRAM below `lowest` and from `protected` on holds header and tables. `log` uint8[most] and `task` int32[most] take the
-    actions and the tasks run before each.
+    SRAM below `lowest` and from `protected` on holds header and tables. `log` uint8[most] and `task` int32[most] take
+    the actions and the tasks run before each.
     """
     core = 0
     actions = 0
