@@ -48,8 +48,8 @@ def differences(counted, machine, result):
     return found
 
 
-def compare(low, launch, machine, streams, hooks, depth=4):
+def compare(low, launch, machine, streams, hooks, depth=4, **options):
     """(counted, result, differences) of a launch on a machine whose queues are empty."""
     result = machine.launch(launch, streams, hooks)
-    counted = count_launch(low, launch, hooks, queue_depth=depth)
+    counted = count_launch(low, launch, hooks, queue_depth=depth, **options)
     return counted, result, [] if counted is None else differences(counted, machine, result)

@@ -103,7 +103,7 @@ def some_hooks(rng, low, launch, sent):
     return LaunchHooks()
 
 
-def check(seed, shape, depth, phases, draws=4):
+def check(seed, shape, depth, phases, draws=4, **options):
     """Random faults in a random launch of a random program."""
     rng = np.random.default_rng(seed)
     program, streams = random_program(seed, *shape, "bf16", phases=phases)
@@ -124,7 +124,7 @@ def check(seed, shape, depth, phases, draws=4):
     sent = whole.state.sent.copy()
     for _ in range(draws):
         hooks = some_hooks(rng, low, launch, sent)
-        assert compare(low, launch, before(), streams, hooks, depth)[2] == [], hooks
+        assert compare(low, launch, before(), streams, hooks, depth, **options)[2] == [], hooks
 
 
 CASES = {
@@ -141,11 +141,18 @@ def test_random_faults_in_random_programs(seed, shape, depth, phases):
     check(seed, shape, depth, phases)
 
 
+@settings(deadline=None, derandomize=True, max_examples=50)
+@given(**CASES)
+def test_greater_steps_change_nothing(seed, shape, depth, phases):
+    check(seed, shape, depth, phases, steps=150)
+
+
 @pytest.mark.long
+@pytest.mark.parametrize("steps", [150, counts.STEPS])
 @settings(deadline=None, derandomize=True, max_examples=4000)
 @given(**CASES)
-def test_random_faults_in_random_programs_many(seed, shape, depth, phases):
-    check(seed, shape, depth, phases, draws=12)
+def test_random_faults_in_random_programs_many(steps, seed, shape, depth, phases):
+    check(seed, shape, depth, phases, draws=12, steps=steps)
 
 
 @settings(deadline=None, derandomize=True, max_examples=60)

@@ -14,7 +14,7 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
-from yieldkit.emulator.count_gates import settle, strange_slots
+from yieldkit.emulator.count_gates import STEPS, settle, strange_slots
 from yieldkit.emulator.count_roles import CountedRole, runs_of_log, takes_of_log
 from yieldkit.emulator.counted import Counted, counted
 from yieldkit.emulator.edge_runs import Runs, edge_runs
@@ -33,7 +33,12 @@ I64 = npt.NDArray[np.int64]
 
 
 def count_launch(
-    lowered: Lowered, low: LoweredLaunch, hooks: LaunchHooks | None = None, *, queue_depth: int = 4
+    lowered: Lowered,
+    low: LoweredLaunch,
+    hooks: LaunchHooks | None = None,
+    *,
+    queue_depth: int = 4,
+    steps: int = STEPS,
 ) -> Counted | None:
     """State in which a launch ends when it begins with empty queues and golden tables.
 
@@ -42,6 +47,8 @@ def count_launch(
         low: the launch.
         hooks: what strikes during it; flips of values and of words on links change nothing here.
         queue_depth: words a queue holds.
+        steps: looks at routers going on word by word, where a fault changes the order of things, before a greater step
+            is taken; it changes the time this takes.
 
     Returns:
         the state, or None where counts do not decide it: a core that writes over its own tables, words that go round
@@ -51,14 +58,14 @@ def count_launch(
     struck = struck_cores(lowered, low, hooks)
     if struck is None:
         return None
-    runs = 4 * low.role_of.size + 4096
+    runs = 9 * low.role_of.size + 4096
     while runs < MOST_RUNS:
         graph = _graph(lowered, low, hooks, struck, queue_depth, runs)
         most = 64 * (1 + int(graph.feed_end.sum())) * (low.role_of.size + 64) + (1 << 40)
         ended = kernel.forward(graph, most)
         if ended == kernel.ENDED:
             hooked = [(hook.r * low.role_of.shape[1] + hook.c, hook.colour) for hook in hooks.routes]
-            settled = settle(graph, struck, strange_slots(graph, struck), hooked)
+            settled = settle(graph, struck, strange_slots(graph, struck, hooked), steps=steps)
             return None if settled is None else counted(lowered, low, settled, struck)
         if ended == kernel.ENDLESS:
             return None
@@ -134,9 +141,12 @@ def _graph(
         special[core.number] = number
     drops = sorted({(hook.r * cols + hook.c, hook.port, hook.colour, hook.nth) for hook in hooks.links if hook.drop})
     drop = np.array(
-        [(slot_of[behind * COLOURS + colour], port, nth, 0, layout.UNBOUNDED) for behind, port, colour, nth in drops],
+        [
+            (slot_of[behind * COLOURS + colour], port, nth, 0, layout.UNBOUNDED, 0)
+            for behind, port, colour, nth in drops
+        ],
         np.int64,
-    ).reshape(-1, 5)
+    ).reshape(-1, 6)
     drop = drop[drop[:, 0] >= 0]
     struck_slots = np.zeros(slots, np.uint8)
     struck_slots[drop[:, 0]] = 1
@@ -151,10 +161,10 @@ def _graph(
         position=np.zeros(slots, np.uint8),
         struck=struck_slots,
         queue_of=np.full((slots, 5), -1, np.int32),
-        queue=np.empty((queues, layout.QUEUE), np.int64),
+        queue=np.empty((queues, layout.QUEUE), np.int32),
         run=np.empty((runs + sum(len(stream) for _, _, stream in static), layout.RUN), np.int32),
-        into=np.zeros(slots, np.int64),
-        fetched=np.zeros(slots, np.int64),
+        into=np.zeros(slots, np.int32),
+        fetched=np.zeros(slots, np.int32),
         role=roles.number,
         task_first=roles.task_first,
         task=roles.tasks,

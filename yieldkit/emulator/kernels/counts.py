@@ -10,7 +10,7 @@ Back, with queues of their depth: a process may not have sent more than its cons
 more than was sent. Every process is cut to what that allows, from the first pass down, until all of it holds.
 """
 
-from yieldkit.emulator.kernels.counts_router import router_back, router_forward, wake_sender
+from yieldkit.emulator.kernels.counts_router import router_forward, router_to_bounds, wake_sender
 from yieldkit.emulator.kernels.counts_state import (
     MOVED,
     OWNER,
@@ -35,7 +35,8 @@ def _visit(graph, core, bounded):
             if graph.mark_slot[slot] != 0:
                 graph.mark_slot[slot] = 0
                 if bounded:
-                    router_back(graph, slot)
+                    graph.tally[MOVED] += 1
+                    router_to_bounds(graph, slot)
                 elif not router_forward(graph, slot):
                     return False
         if graph.mark_core[core] != 0:
@@ -79,7 +80,7 @@ def forward(graph, most):
 
 @compiled
 def back(graph):
-    """The second pass."""
+    """The second pass: everybody is cut to what words and room allow, from the first pass down."""
     for queue in range(graph.tally[QUEUES]):
         if graph.queue[queue, PUT] - graph.queue[queue, TAKEN] > graph.depth:
             wake_sender(graph, queue)
@@ -87,3 +88,14 @@ def back(graph):
         if graph.into[slot] - graph.fetched[slot] > graph.depth or graph.struck[slot] != 0:
             wake_slot(graph, slot)
     _settle(graph, True, UNBOUNDED)
+
+
+@compiled
+def onward(graph, most):
+    """Let those who were marked go on with the words and the room there are, and all whom that concerns.
+
+    From a state that is reached this gives what is reached next, a few words at a time. ENDED, or ENDLESS after `most`
+    looks at a router.
+    """
+    graph.tally[MOVED] = 0
+    return _settle(graph, True, most)

@@ -53,12 +53,14 @@ def words_for(words, kind, word, data):
 
 
 @compiled
-def _is_lost(graph, slot, port):
+def _is_lost(graph, slot, port, control):
     """Count a word that leaves through a struck link; whether it is lost."""
     lost = False
     for k in range(graph.drop.shape[0]):
         if graph.drop[k, 0] == slot and graph.drop[k, 1] == port:
-            lost = lost or graph.drop[k, 2] == graph.drop[k, 3]
+            if graph.drop[k, 2] == graph.drop[k, 3]:
+                lost = True
+                graph.drop[k, 5] = 1 if control else 0
             graph.drop[k, 3] += 1
     return lost
 
@@ -77,7 +79,7 @@ def _give(graph, slot, port, words, kind, times):
         return append(graph, queue, words, kind, times)
     for _ in range(times):
         for k in range(words + (1 if kind != 0 else 0)):
-            if not _is_lost(graph, slot, port):
+            if not _is_lost(graph, slot, port, k == words):
                 if k < words:
                     if not append(graph, queue, np.int64(1), np.int64(0), np.int64(1)):
                         return False
@@ -237,7 +239,7 @@ def walk_router(graph, slot):
         for side in range(4):
             if (tx >> side) & 1:
                 scratch[SENT + side] += count
-                if not struck or not _is_lost(graph, slot, side):
+                if not struck or not _is_lost(graph, slot, side, kind != 0 and word == words):
                     scratch[GAVE + side] += count
                     if graph.beside[slot, side] < 0:
                         scratch[LEFT_WAFER + side] += data_words(words, kind, word, count)
@@ -258,31 +260,31 @@ def walk_router(graph, slot):
 
 
 @compiled
-def router_back(graph, slot):
-    """Cut a router to what words and room allow, and wake those whom that concerns."""
+def router_to_bounds(graph, slot):
+    """Put a router to where words and room let it come, and wake those whom that concerns."""
     graph.position[slot] = walk_router(graph, slot)
     scratch = graph.scratch
     core = np.int64(graph.slot_core[slot])
     for port in range(5):
         queue = np.int64(graph.queue_of[slot, port])
-        if queue >= 0 and scratch[TOOK + port] < graph.queue[queue, TAKEN]:
+        if queue >= 0 and scratch[TOOK + port] != graph.queue[queue, TAKEN]:
             graph.queue[queue, TAKEN] = scratch[TOOK + port]
             wake_sender(graph, queue)
         if port < 4:
             beside = np.int64(graph.beside[slot, port])
             if beside >= 0:
                 queue = np.int64(graph.queue_of[beside, (port + 2) & 3])
-                if queue >= 0 and scratch[GAVE + port] < graph.queue[queue, PUT]:
+                if queue >= 0 and scratch[GAVE + port] != graph.queue[queue, PUT]:
                     graph.queue[queue, PUT] = scratch[GAVE + port]
                     wake_slot(graph, beside)
-    if scratch[GAVE + 4] < graph.into[slot]:
+    if scratch[GAVE + 4] != graph.into[slot]:
         graph.into[slot] = scratch[GAVE + 4]
         wake_core(graph, core)
 
 
 @compiled
 def wake_sender(graph, queue):
-    """Have whoever fills a queue looked at; MemoryX is cut to what there is room for at once."""
+    """Have whoever fills a queue looked at; MemoryX fills what room there is at once."""
     slot, port = graph.queue[queue, OWNER], graph.queue[queue, PORT]
     if port == FROM_CORE:
         wake_core(graph, np.int64(graph.slot_core[slot]))
@@ -291,7 +293,7 @@ def wake_sender(graph, queue):
     elif graph.feed_of[slot, port] >= 0:
         feed = np.int64(graph.feed_of[slot, port])
         most = min(graph.feed_end[feed], graph.queue[queue, TAKEN] + graph.depth)
-        if most < graph.queue[queue, PUT]:
+        if most != graph.queue[queue, PUT]:
             graph.queue[queue, PUT] = most
             wake_slot(graph, slot)
 

@@ -172,19 +172,3 @@ def go_on(graph, core, bounded):
         if queue >= 0 and graph.queue[queue, PUT] != scratch[OUT + colour]:
             graph.queue[queue, PUT] = scratch[OUT + colour]
             wake_slot(graph, slot)
-
-
-@compiled
-def reach(graph, core):
-    """Actions that a core which is stepped through could do with the words and the room there are now, whatever its
-    cap.
-    """
-    number = np.int64(graph.special[core])
-    cap, before = graph.cap[number], graph.place[core, 0]
-    graph.cap[number] = UNBOUNDED
-    for k in range(48):
-        graph.scratch[k] = 0
-    _follow_log(graph, core, True)
-    actions = graph.place[core, 0]
-    graph.cap[number], graph.place[core, 0] = cap, before
-    return actions
