@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from yieldkit.emulator.code import ZERO
+from yieldkit.emulator.crossings import Crossings
 from yieldkit.emulator.formats import decode_words, encode_words
 from yieldkit.emulator.hooks import LaunchHooks, SramHook
 from yieldkit.emulator.host_words import check_input, inputs_of
@@ -22,9 +23,10 @@ from yieldkit.emulator.kernels.table import run_table
 from yieldkit.emulator.layouts import OUT, STREAM, SUM, Layout, Plan, Widen
 from yieldkit.emulator.lowering import Lowered, LoweredLaunch
 from yieldkit.emulator.machine import LaunchResult, Machine
+from yieldkit.emulator.partials import CleanLaunch
 from yieldkit.emulator.plans import constant_array, plans_of
 from yieldkit.errors import BadInput
-from yieldkit.workloads.program import Gemm, Gemv, Phase, StreamIn, StreamOut, WGrad
+from yieldkit.workloads.program import Compute, Gemm, Gemv, Phase, StreamIn, StreamOut, WGrad, tensors_of
 
 __all__ = ["ReferenceExecutor", "TensorExecutor"]
 
@@ -117,6 +119,22 @@ class TensorExecutor:
         hooks = hooks or LaunchHooks()
         if self.machine is not None or not self._follows(low, hooks):
             return self._hand_on(low, streams, hooks)
+        return self._follow(low, streams, hooks)
+
+    def traffic(self, low: LoweredLaunch, streams: Mapping[str, F32]) -> tuple[Crossings, LaunchResult]:
+        """Run a launch that nothing strikes; also tells which words cross its links."""
+        held: list[dict[str, F32]] = []
+        result = self._follow(low, streams, LaunchHooks(), held)
+        return Crossings(CleanLaunch(self.lowered, low, streams, held)), result
+
+    def _follow(
+        self,
+        low: LoweredLaunch,
+        streams: Mapping[str, F32],
+        hooks: LaunchHooks,
+        held: list[dict[str, F32]] | None = None,
+    ) -> LaunchResult:
+        """Run a launch here; `held` takes the tensors that each phase finds, where cores send any of them."""
         for fed in inputs_of(low.launch):
             check_input(self.program, fed, streams[fed.stream])
         outputs: dict[str, F32] = {}
@@ -126,6 +144,9 @@ class TensorExecutor:
             for hook in hooks.sram:
                 if hook.phase == number:
                     self._flip(low, hook)
+            if held is not None:
+                names = () if isinstance(phase, Compute | StreamIn) else tensors_of(phase)
+                held.append({name: self.arrays[name].copy() for name in names if name in self.arrays})
             self._run(first + number, phase, streams, outputs, taps)
             for name in self._plans.dead[first + number]:
                 self._drop(name)
