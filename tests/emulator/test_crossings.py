@@ -3,7 +3,6 @@
 import numpy as np
 import pytest
 from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from tests.emulator.kahn import play
 from tests.emulator.random_programs import RandomProgram, random_program

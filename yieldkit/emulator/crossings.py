@@ -124,7 +124,8 @@ class Crossings:
     def _passages(self, r: int, c: int, colour: int) -> list[Passage]:
         routes = self._routes(r, c, colour)
         left: dict[int, Words] = {}
-        position, found = 0, []
+        position = 0
+        found: list[Passage] = []
         while True:
             port = (routes[position] & 7) - 1
             if not 0 <= port <= RAMP:

@@ -63,7 +63,7 @@ class Partials:
         self.clean = clean
         self.program = clean.lowered.program
         self.phases = clean.low.launch.phases
-        self._known: dict[tuple[Any, ...], Any] = {}
+        self._known: dict[tuple[Any, ...], F32] = {}
 
     def product(self, number: int, r: int) -> F32:
         """Sums of a gemm along row r, `[cols, tiles, features, m]`: after column c, features of all columns."""
@@ -145,8 +145,7 @@ class Partials:
         """A column down to row `last` at least; one that was worked out farther down serves too."""
         known: F32 | None = self._known.get((what, number, c))
         if known is None or len(known) <= last:
-            known = getattr(self, "_" + what)(number, c, last)
-            self._known[what, number, c] = known
+            known = self._known[what, number, c] = getattr(self, "_" + what)(number, c, last)
         return known
 
     def stream_sum(self, number: int, c: int, last: int) -> F32:

@@ -8,14 +8,18 @@ tensors are read back and the fast way goes on.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
+from typing import Final
 
 import numpy as np
 import numpy.typing as npt
 
+from yieldkit.emulator.actions import in_tables
 from yieldkit.emulator.code import ZERO
 from yieldkit.emulator.crossings import Crossings
+from yieldkit.emulator.delegation import WindowScan, patched_outputs, patched_sums, settle
 from yieldkit.emulator.formats import decode_words, encode_words
 from yieldkit.emulator.hooks import LaunchHooks, SramHook
 from yieldkit.emulator.host_words import check_input, inputs_of
@@ -25,12 +29,16 @@ from yieldkit.emulator.lowering import Lowered, LoweredLaunch
 from yieldkit.emulator.machine import LaunchResult, Machine
 from yieldkit.emulator.partials import CleanLaunch
 from yieldkit.emulator.plans import constant_array, plans_of
+from yieldkit.emulator.windows import Window
 from yieldkit.errors import BadInput
 from yieldkit.workloads.program import Compute, Gemm, Gemv, Phase, StreamIn, StreamOut, WGrad, tensors_of
 
 __all__ = ["ReferenceExecutor", "TensorExecutor"]
 
 F32 = npt.NDArray[np.float32]
+
+WINDOW_FROM: Final = 0
+"""Cores of a rectangle from which on a window and its golden traffic cost less than the whole."""
 
 
 class ReferenceExecutor:
@@ -74,9 +82,22 @@ class TensorExecutor:
         queue_depth: words a queue holds, for the launches that are handed on.
         threads: threads for matrix products; changes no bit.
         taps: keep the fp32 sums of every product for hashing.
+        window_from: cores of a rectangle from which on windows are tried before the whole.
+
+    Attributes:
+        handed_on: launches that were not followed here.
+        settled: how many of these the struck core settled, its row, several rows, the whole rectangle.
     """
 
-    def __init__(self, lowered: Lowered, *, queue_depth: int = 4, threads: int = 1, taps: bool = True) -> None:
+    def __init__(
+        self,
+        lowered: Lowered,
+        *,
+        queue_depth: int = 4,
+        threads: int = 1,
+        taps: bool = True,
+        window_from: int = WINDOW_FROM,
+    ) -> None:
         if threads < 1:
             raise BadInput("threads must be at least 1", value=threads)
         self.lowered = lowered
@@ -86,7 +107,9 @@ class TensorExecutor:
         self.threads = threads
         self.keep_taps = taps
         self.machine: Machine | None = None
+        self.window_from = window_from
         self.handed_on = 0
+        self.settled: Counter[str] = Counter()
         self.arrays: dict[str, F32] = {}
         self.altered: frozenset[str] = frozenset()
         self._plans = plans_of(lowered)
@@ -164,13 +187,15 @@ class TensorExecutor:
 
     def _hand_on(self, low: LoweredLaunch, streams: Mapping[str, F32], hooks: LaunchHooks) -> LaunchResult:
         self.handed_on += 1
+        if self.machine is None and self.rows * self.cols >= self.window_from and not self._lasts(low, hooks):
+            result = self._in_window(low, streams, hooks)
+            if result is not None:
+                return result
+        self.settled["whole"] += 1
         if self.machine is None:
-            self.machine = Machine(self.lowered, queue_depth=self.queue_depth)
-            for name in low.alive_at_start:
-                if name in self.arrays:
-                    self.machine.write(name, self.arrays[name])
+            self.machine = self._loaded(low, self.arrays)
         result = self.machine.launch(low, streams, hooks)
-        following = self.lowered.launches[(low.index + 1) % len(self.lowered.launches)]
+        following = self._after(low)
         self.arrays, self._layout = {}, {}
         for name in self._alive_after(low, following):
             self._put(name, _compact(self.machine.read(name), self.lowered.tensors[name].over))
@@ -178,6 +203,75 @@ class TensorExecutor:
         if result.completed and ZERO not in self.altered and self.machine.is_golden(following):
             self.machine = None
         return result
+
+    def _loaded(self, low: LoweredLaunch, arrays: Mapping[str, F32]) -> Machine:
+        """A machine that holds what is there when a launch begins."""
+        machine = Machine(self.lowered, queue_depth=self.queue_depth)
+        for name in low.alive_at_start:
+            if name in arrays:
+                machine.write(name, arrays[name])
+        return machine
+
+    def _after(self, low: LoweredLaunch) -> LoweredLaunch:
+        return self.lowered.launches[(low.index + 1) % len(self.lowered.launches)]
+
+    def _lasts(self, low: LoweredLaunch, hooks: LaunchHooks) -> bool:
+        """Whether what strikes will show in launches to come that this executor does not follow."""
+        base = self.lowered.address[ZERO]
+        if any(hook.address == base for hook in hooks.sram):
+            return True
+        struck = bool(hooks.routes) or any(in_tables(low, hook.address) for hook in hooks.sram)
+        return struck and self._after(low).tables_id == low.tables_id
+
+    def _in_window(self, low: LoweredLaunch, streams: Mapping[str, F32], hooks: LaunchHooks) -> LaunchResult | None:
+        """Run the launch here as if nothing struck, and the struck cores in a window; None where none will do."""
+        constants = self._plans.constants
+        start = {
+            name: array if array is constants.get(name) else array.copy()
+            for name, array in self.arrays.items()
+            if name in low.alive_at_start
+        }
+        kept, self.keep_taps = self.keep_taps, True
+        crossings, clean = self.traffic(low, streams)
+        self.keep_taps = kept
+        settled = settle(self.lowered, low, hooks, crossings, start, self.queue_depth)
+        scan = settled[1].scan() if settled is not None else None
+        if (
+            settled is None
+            or scan is None
+            or settled[1].block(ZERO).view(np.uint32).any()
+            or (scan.config and self._after(low).tables_id == low.tables_id)
+        ):
+            self.arrays, self._layout = {}, {}
+            for name, array in start.items():
+                self._put(name, array)
+            return None
+        level, window = settled
+        self.settled[level] += 1
+        for name in self._alive_after(low, self._after(low)):
+            self._take(name, window)
+        self._compare_constants()
+        fed = {name: array.copy() for name, array in streams.items()}
+
+        def state_hash() -> str:
+            whole = self._loaded(low, start).launch(low, fed, hooks).scan
+            return whole.state_hash if whole is not None else ""
+
+        return LaunchResult(
+            True,
+            patched_outputs(self.lowered, low, window, clean.outputs),
+            patched_sums(self.lowered, low, window, clean.taps),
+            scan=WindowScan(scan, state_hash),
+        )
+
+    def _take(self, name: str, window: Window) -> None:
+        """Blocks of the window's cores in place of those that they would hold had nothing struck."""
+        whole = self.read(name)
+        place = np.array(window.cores).T
+        mine = window.block(name)
+        if (whole[place[0], place[1]].view(np.uint32) != mine.view(np.uint32)).any():
+            whole[place[0], place[1]] = mine
+            self._put(name, _compact(whole, self.lowered.tensors[name].over))
 
     @property
     def pristine(self) -> bool:
