@@ -41,7 +41,7 @@ def keeps_actions(lowered: Lowered, low: LoweredLaunch, hooks: LaunchHooks, cros
         crossings: golden traffic of the launch.
     """
     struck = {(h.r, h.c) for h in hooks.sram if in_tables(low, h.address)} | {(h.r, h.c) for h in hooks.registers}
-    return (
+    return bool(
         all(_core_keeps(lowered, low, hooks, r, c) for r, c in struck)
         and all(_router_keeps(low, hooks, crossings, *key) for key in {(h.r, h.c, h.colour) for h in hooks.routes})
         and not any(
@@ -54,7 +54,7 @@ def keeps_actions(lowered: Lowered, low: LoweredLaunch, hooks: LaunchHooks, cros
 def _inside(low: LoweredLaunch, r: int, c: int, port: int) -> bool:
     """Whether a link leads to a core; the edge takes everything."""
     rows, cols = low.role_of.shape
-    return {NORTH: r > 0, EAST: c < cols - 1, SOUTH: r < rows - 1, WEST: c > 0}[port]
+    return bool({NORTH: r > 0, EAST: c < cols - 1, SOUTH: r < rows - 1, WEST: c > 0}[port])
 
 
 def _core_keeps(lowered: Lowered, low: LoweredLaunch, hooks: LaunchHooks, r: int, c: int) -> bool:

@@ -6,7 +6,7 @@ is worked out once, from its first core to the last one asked for.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -88,7 +88,7 @@ class Partials:
 
     def gradient(self, number: int, c: int, last: int) -> F32:
         """Sums of a weight gradient down column c, `[rows, tiles, cols, part, k]`: after row r, for r up to `last`."""
-        return self._column("gradient", number, c, last)
+        return self._column("gradient", number, c, last, self._gradient)
 
     def _gradient(self, number: int, c: int, last: int) -> F32:
         phase = self.phases[number]
@@ -100,7 +100,7 @@ class Partials:
         dy = dy.transpose(0, 2, 3, 1, 4)
 
         def step(token: int) -> F32:
-            return dy[:, token, ..., None] * x[:, token][:, None, None, None]
+            return np.multiply(dy[:, token, ..., None], x[:, token][:, None, None, None])
 
         return self._along(self._summed(step, m, (last + 1, nc // part, cols, part, kc)))
 
@@ -120,7 +120,7 @@ class Partials:
             self._known[key] = self._along(self._summed(step, kc, (self.program.cols, n, b)))
         return self._known[key]
 
-    def _summed(self, step: Any, steps: int, shape: tuple[int, ...]) -> F32:
+    def _summed(self, step: Callable[[int], F32], steps: int, shape: tuple[int, ...]) -> F32:
         """Each core's own sum over k ascending, with the totals over blocks where the program has them."""
         block = self.program.block or steps
         total = np.zeros(shape, np.float32)
@@ -141,16 +141,16 @@ class Partials:
             sums[place] = round_to(sums[place - 1] + own[place], self.program.sum_dtype)
         return sums
 
-    def _column(self, what: str, number: int, c: int, last: int) -> F32:
+    def _column(self, what: str, number: int, c: int, last: int, work_out: Callable[[int, int, int], F32]) -> F32:
         """A column down to row `last` at least; one that was worked out farther down serves too."""
         known: F32 | None = self._known.get((what, number, c))
         if known is None or len(known) <= last:
-            known = self._known[what, number, c] = getattr(self, "_" + what)(number, c, last)
+            known = self._known[what, number, c] = work_out(number, c, last)
         return known
 
     def stream_sum(self, number: int, c: int, last: int) -> F32:
         """Sums of a stream out that reduces down column c, `[rows, words]`: after row r, for r up to `last`."""
-        return self._column("stream_sum", number, c, last)
+        return self._column("stream_sum", number, c, last, self._stream_sum)
 
     def _stream_sum(self, number: int, c: int, last: int) -> F32:
         phase = self.phases[number]
@@ -164,7 +164,7 @@ class Partials:
 
     def accumulated(self, number: int, c: int, last: int) -> F32:
         """The accumulator handed down column c, `[rows, words]`: after row r, for r up to `last`."""
-        return self._column("accumulated", number, c, last)
+        return self._column("accumulated", number, c, last, self._accumulated)
 
     def _accumulated(self, number: int, c: int, last: int) -> F32:
         phase = self.phases[number]
