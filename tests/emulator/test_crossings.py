@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from tests.emulator.kahn import play
 from tests.emulator.random_programs import RandomProgram, random_program
@@ -11,6 +12,8 @@ from yieldkit.emulator.lowering import lower
 from yieldkit.emulator.machine import Machine
 from yieldkit.emulator.tensor import ReferenceExecutor, TensorExecutor
 from yieldkit.quantities import RAMP
+from yieldkit.workloads.builder import ProgramBuilder
+from yieldkit.workloads.program import Permute, StreamIn, StreamOut
 
 
 @pytest.fixture(autouse=True)
@@ -55,16 +58,46 @@ def check(seed, shape, dtype, specials, phases=4, kinds=RandomProgram.KINDS):
     return compare(lower(program), streams)
 
 
-@settings(deadline=None, derandomize=True, max_examples=25)
+@settings(deadline=None, derandomize=True, max_examples=60)
 @given(**CASES)
 def test_mixed_phases(seed, shape, dtype, specials):
     check(seed, shape, dtype, specials)
 
 
 @pytest.mark.parametrize("kind", sorted(set(RandomProgram.KINDS) - {"cut"}))
-@settings(deadline=None, derandomize=True, max_examples=6)
+@settings(deadline=None, derandomize=True, max_examples=15)
 @given(**CASES)
 def test_each_kind_of_phase(kind, seed, shape, dtype, specials):
     if kind == "gemv":
         shape = (shape[0], shape[0])
     check(seed, shape, dtype, specials, phases=2, kinds=(kind,))
+
+
+@pytest.mark.parametrize("to", [(1, 0), (2, 0, 1, 4, 3), (3, 2, 1, 0)])
+def test_permutations(to):
+    cols = len(to)
+    b = ProgramBuilder("permute", 2, cols, "fp32")
+    x, y = b.tensor("x", (3,)), b.tensor("y", (3,))
+    b.phase(StreamIn("in", x, "x", "scatter_row"))
+    b.phase(Permute("permute", x, y, to))
+    b.phase(StreamOut("out", y, "y", "gather_row"))
+    b.launch("all")
+    stream = np.random.default_rng(1).normal(size=(2, cols, 3)).astype(np.float32)
+    assert compare(lower(b.build({"kind": "none"})), {"x": stream}) > 0
+
+
+@settings(deadline=None, derandomize=True, max_examples=15)
+@given(**CASES, block=st.integers(1, 6))
+def test_blocked_sums(seed, shape, dtype, specials, block):
+    writer = RandomProgram(np.random.default_rng(seed), *shape, dtype, specials)
+    writer.b.accumulation, writer.b.block = "bf16_blocked", block
+    for kind in ("gemm", "wgrad", *(("gemv",) if shape[0] == shape[1] else ())):
+        writer.add(kind)
+    assert compare(lower(writer.finish()), writer.streams) > 0
+
+
+@pytest.mark.long
+@settings(deadline=None, derandomize=True, max_examples=2000)
+@given(**CASES)
+def test_mixed_phases_many(seed, shape, dtype, specials):
+    check(seed, shape, dtype, specials, phases=8)
