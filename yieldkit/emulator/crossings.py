@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from yieldkit.emulator.host_words import inputs_of, words_in
-from yieldkit.emulator.isa import COLOURS, POSITIONS
+from yieldkit.emulator.isa import POSITIONS
 from yieldkit.emulator.kernels.machine import ADVANCE, DATA
 from yieldkit.emulator.partials import CleanLaunch
 from yieldkit.emulator.sends import NO_WORDS, Sends, Words, joined
@@ -23,6 +23,7 @@ __all__ = ["Crossings", "Passage", "switched"]
 Passage = tuple[int, Words]
 """Words that go through a router in one position."""
 
+_NO_ROUTE = [0] * POSITIONS
 _STEP = ((-1, 0), (0, 1), (1, 0), (0, -1))
 
 
@@ -38,6 +39,10 @@ class Crossings:
         self.low = clean.low
         self.rows, self.cols = clean.low.role_of.shape
         self._sends = Sends(clean)
+        self._live: list[dict[int, list[int]]] = [
+            {colour: role.routes[colour].tolist() for colour in np.flatnonzero(role.routes.any(axis=1)).tolist()}
+            for role in self.low.roles
+        ]
         self._sent: dict[tuple[int, int, int], Words] = {}
         self._through: dict[tuple[int, int, int], list[Passage]] = {}
         self._edges: dict[tuple[int, int, int, int], Words] | None = None
@@ -80,12 +85,10 @@ class Crossings:
 
     def colours(self, r: int, c: int) -> list[int]:
         """Colours that the router has a route for."""
-        routes = self.low.roles[self.low.role_of[r, c]].routes
-        return [colour for colour in range(COLOURS) if routes[colour].any()]
+        return list(self._live[int(self.low.role_of[r, c])])
 
     def _routes(self, r: int, c: int, colour: int) -> list[int]:
-        words: list[int] = self.low.roles[self.low.role_of[r, c]].routes[colour].tolist()
-        return words
+        return self._live[int(self.low.role_of[r, c])].get(colour, _NO_ROUTE)
 
     def _sources(self, r: int, c: int, colour: int) -> list[tuple[int, int, int]]:
         """Routers that words of a colour may come from."""
@@ -123,23 +126,27 @@ class Crossings:
 
     def _passages(self, r: int, c: int, colour: int) -> list[Passage]:
         routes = self._routes(r, c, colour)
-        left: dict[int, Words] = {}
+        # By port: words, places past its control words, and how far the router has come in both.
+        arrived: dict[int, tuple[Words, list[int]]] = {}
+        start, turn = [0] * (RAMP + 1), [0] * (RAMP + 1)
         position = 0
         found: list[Passage] = []
         while True:
             port = (routes[position] & 7) - 1
             if not 0 <= port <= RAMP:
                 return found
-            if port not in left:
-                left[port] = self._arriving(r, c, port, colour)
-            words, kinds = left[port]
-            if not len(words):
+            if port not in arrived:
+                words = self._arriving(r, c, port, colour)
+                arrived[port] = (words, (np.flatnonzero(words[1]) + 1).tolist())
+            (words_there, kinds), controls = arrived[port]
+            begin = start[port]
+            controlled = turn[port] < len(controls)
+            end = start[port] = controls[turn[port]] if controlled else len(words_there)
+            if begin == end:
                 return found
-            controls = np.flatnonzero(kinds)
-            end = int(controls[0]) + 1 if len(controls) else len(words)
-            found.append((position, (words[:end], kinds[:end])))
-            left[port] = (words[end:], kinds[end:])
-            if len(controls):
+            turn[port] += 1
+            found.append((position, (words_there[begin:end], kinds[begin:end])))
+            if controlled:
                 position = switched(routes[position], position, int(kinds[end - 1]))
 
 

@@ -82,7 +82,7 @@ class Partials:
         w = weights.transpose(0, 1, 3, 2, 4).reshape(cols, kc, nc // part, cols * part)
 
         def step(k: int) -> F32:
-            return w[:, k, :, :, None] * x[:, None, None, :, k]
+            return np.multiply(w[:, k, :, :, None], x[:, None, None, :, k])
 
         return self._along(self._summed(step, kc, (cols, nc // part, cols * part, m)))
 
@@ -115,7 +115,7 @@ class Partials:
             w = self.clean.blocks(number, phase.w)[r]
 
             def step(k: int) -> F32:
-                return w[:, k, :, None] * x[:, None, :, k]
+                return np.multiply(w[:, k, :, None], x[:, None, :, k])
 
             self._known[key] = self._along(self._summed(step, kc, (self.program.cols, n, b)))
         return self._known[key]

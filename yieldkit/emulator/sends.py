@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from yieldkit.emulator.channels import COLOUR_OF
+from yieldkit.emulator.code import channels_of
 from yieldkit.emulator.collectives import Reduction, along, tree_order
 from yieldkit.emulator.formats import encode_words, round_to
 from yieldkit.emulator.kernels.machine import ADVANCE, DATA, RESET
@@ -52,11 +53,16 @@ class Sends:
         self.partials = Partials(clean)
         self.program = clean.lowered.program
         self.rows, self.cols = self.program.rows, self.program.cols
+        self._uses: dict[int, list[int]] = {}
+        for number, phase in enumerate(clean.low.launch.phases):
+            for channel in channels_of(self.program, phase):
+                for colour in clean.low.colours[channel]:
+                    self._uses.setdefault(colour, []).append(number)
 
     def of(self, r: int, c: int, colour: int) -> Words:
         """All that core (r, c) sends in a colour during the launch."""
         parts = []
-        for number in range(len(self.clean.low.launch.phases)):
+        for number in self._uses.get(colour, ()):
             for mine, words in self._phase(number, r, c):
                 if mine == colour:
                     parts.append(words())

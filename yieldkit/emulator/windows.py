@@ -227,19 +227,17 @@ class Window(Machine):
         """Ports (N, E, S, W) through which something else leaves the window than in the clean launch."""
         found = set()
         for number, (r, c, port) in enumerate(self.border):
-            golden = self._golden[number]
-            core = self.cores.index((r, c))
-            for colour in range(COLOURS):
-                words, kinds = golden.get(colour, (np.zeros(0, np.uint32), np.zeros(0, np.uint8)))
-                line = self.lists.get((self.inside + number, port, colour), -1)
-                count = int(self.host.out_count[line]) if line >= 0 else 0
-                data = words[kinds == kernel.DATA]
-                if (
-                    int(self.state.sent[core, colour, port]) != len(words)
-                    or count != len(data)
-                    or (count and (self.host.out_word[line, :count] != data).any())
-                ):
+            golden, core = self._golden[number], self.cores.index((r, c))
+            sent = self.state.sent[core, :, port]
+            if set(np.flatnonzero(sent).tolist()) != set(golden):
+                found.add(port)
+                continue
+            for colour, (words, kinds) in golden.items():
+                line = self.lists[self.inside + number, port, colour]
+                data, count = words[kinds == kernel.DATA], int(self.host.out_count[line])
+                if sent[colour] != len(words) or count != len(data) or (self.host.out_word[line, :count] != data).any():
                     found.add(port)
+                    break
         return found
 
     def _logs(self) -> npt.NDArray[np.int64]:
