@@ -1,6 +1,8 @@
 """A window gives what the whole gives: outputs, sums, scans, what is left in SRAM; and says so only when it does."""
 
 from collections import Counter
+from copy import deepcopy
+from dataclasses import replace
 from functools import cache
 
 import numpy as np
@@ -11,11 +13,13 @@ from hypothesis import strategies as st
 from tests.emulator.flip_table import flips_of
 from tests.emulator.random_programs import random_program
 from tests.emulator.test_equality import CASES, bits, differing
+from yieldkit.emulator.actions import keeps_actions
 from yieldkit.emulator.delegation import settle
 from yieldkit.emulator.formats import round_to
 from yieldkit.emulator.hooks import LaunchHooks, LinkHook, RegisterHook, ResultHook, RouteHook, SramHook
 from yieldkit.emulator.lowering import lower
 from yieldkit.emulator.machine import clean_elements
+from yieldkit.emulator.scan import LogicalScan
 from yieldkit.emulator.tensor import ReferenceExecutor, TensorExecutor
 from yieldkit.emulator.windows import Box, Window
 from yieldkit.workloads.builder import ProgramBuilder
@@ -129,7 +133,9 @@ def strike(seed, shape, dtype, specials, kinds, rounds=2):
     program, streams = random_program(seed, *shape, dtype, specials=specials, phases=4)
     low = lower(program)
     rng = np.random.default_rng([seed, 3])
-    reference, tensor = ReferenceExecutor(low), TensorExecutor(low, window_from=0)
+    depth = (2, 4, 8)[seed % 3]
+    reference = ReferenceExecutor(low, queue_depth=depth)
+    tensor = TensorExecutor(low, queue_depth=depth, window_from=0)
     for turn in range(rounds):
         for launch in low.launches:
             hooks = LaunchHooks()
@@ -152,7 +158,7 @@ def strike(seed, shape, dtype, specials, kinds, rounds=2):
 def test_any_hook_in_any_program():
     levels = Counter()
 
-    @settings(deadline=None, derandomize=True, max_examples=150)
+    @settings(deadline=None, derandomize=True, max_examples=400)
     @given(**CASES, kind=st.sampled_from(KINDS))
     def one_fault(seed, shape, dtype, specials, kind):
         levels.update(strike(seed, shape, dtype, specials, (kind,)))
@@ -161,7 +167,7 @@ def test_any_hook_in_any_program():
     assert min(levels[level] for level in ("core", "row", "rows", "whole")) > 0, levels
 
 
-@settings(deadline=None, derandomize=True, max_examples=30)
+@settings(deadline=None, derandomize=True, max_examples=60)
 @given(**CASES, kinds=st.lists(st.sampled_from(KINDS), min_size=2, max_size=3))
 def test_several_hooks_at_once(seed, shape, dtype, specials, kinds):
     strike(seed, shape, dtype, specials, kinds)
@@ -172,6 +178,32 @@ def test_several_hooks_at_once(seed, shape, dtype, specials, kinds):
 @given(**CASES, kinds=st.lists(st.sampled_from(KINDS), min_size=1, max_size=3))
 def test_any_hooks_in_any_program_many(seed, shape, dtype, specials, kinds):
     strike(seed, shape, dtype, specials, kinds)
+
+
+@settings(deadline=None, derandomize=True, max_examples=150)
+@given(**CASES, kind=st.sampled_from(["table", "register", "route", "drop"]), depth=st.sampled_from([1, 2, 4]))
+def test_a_launch_with_its_own_actions_goes_through(seed, shape, dtype, specials, kind, depth):
+    """What decides before a run that nobody waits for anything new is right about it, whatever the depth of queues."""
+    program, streams = random_program(seed, *shape, dtype, specials=specials, phases=3)
+    low = lower(program)
+    rng = np.random.default_rng([seed, 4])
+    reference, tensor = ReferenceExecutor(low, queue_depth=depth), TensorExecutor(low)
+    clean = ReferenceExecutor(low, queue_depth=depth)
+    for launch in low.launches:
+        crossings, _ = tensor.traffic(launch, streams)
+        hooks = draw(low, launch, rng, kind)
+        assert keeps_actions(low, launch, LaunchHooks(), crossings)
+        if not clean.launch(launch, streams).completed:
+            assert depth == 1
+            return
+        keeps = keeps_actions(low, launch, hooks, crossings)
+        result = reference.launch(launch, streams, hooks)
+        if keeps:
+            assert result.completed, hooks
+            assert not result.scan.leftover, hooks
+            assert not result.scan.links, hooks
+        elif not result.completed or result.scan.leftover or result.scan.config:
+            return
 
 
 def two_sends(rows, words):
@@ -246,3 +278,27 @@ def test_an_endless_loop_is_no_clean_end():
     reference, tensor = ReferenceExecutor(low), TensorExecutor(low, window_from=0)
     same(*(e.launch(launch, streams, hooks) for e in (reference, tensor)))
     assert tensor.settled == Counter(whole=1)
+
+
+def test_small_rectangles_are_run_whole():
+    """By the size of the rectangle alone, never by what struck."""
+    for side, level in ((2, "whole"), (8, "core")):
+        low, streams = product(side, side, sram_words=512)
+        launch = low.launches[0]
+        hooks = LaunchHooks(sram=(SramHook(0, 0, 0, launch.table_base, 1 << 31),))
+        tensor = TensorExecutor(low)
+        same(tensor.launch(launch, streams, hooks), ReferenceExecutor(low).launch(launch, streams, hooks))
+        assert tensor.settled == Counter({level: 1})
+
+
+def test_the_scan_of_a_window_can_be_copied():
+    low, streams = product(2, 3, sram_words=256)
+    hooks = LaunchHooks(sram=(SramHook(1, 1, 0, low.launches[0].table_base, 1 << 31),))
+    tensor = TensorExecutor(low, window_from=0)
+    scan = tensor.launch(low.launches[0], streams, hooks).scan
+    assert tensor.settled == Counter(core=1)
+    copied = deepcopy(scan)
+    assert type(copied) is LogicalScan
+    assert copied == scan
+    assert hash(scan) == hash(deepcopy(scan))
+    assert scan != replace(copied, state_hash="")

@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from yieldkit.emulator.crossings import Crossings, switched
-from yieldkit.emulator.hooks import LaunchHooks
+from yieldkit.emulator.hooks import LaunchHooks, LinkHook
 from yieldkit.emulator.isa import HEADER_WORDS
 from yieldkit.emulator.kernels import machine as kernel
 from yieldkit.emulator.kernels.actions import trace_core
@@ -44,15 +44,20 @@ def keeps_actions(lowered: Lowered, low: LoweredLaunch, hooks: LaunchHooks, cros
     return bool(
         all(_core_keeps(lowered, low, hooks, r, c) for r, c in struck)
         and all(_router_keeps(low, hooks, crossings, *key) for key in {(h.r, h.c, h.colour) for h in hooks.routes})
-        and not any(
-            h.drop and _inside(low, h.r, h.c, h.port) and h.nth < len(crossings.on(h.r, h.c, h.port, h.colour)[0])
-            for h in hooks.links
-        )
+        and not any(_is_missed(low, crossings, hook) for hook in hooks.links)
     )
 
 
+def _is_missed(low: LoweredLaunch, crossings: Crossings, hook: LinkHook) -> bool:
+    """Whether a word is lost that somebody waits for; at the edge nobody takes a control word."""
+    kinds = crossings.on(hook.r, hook.c, hook.port, hook.colour)[1]
+    if not hook.drop or hook.nth >= len(kinds):
+        return False
+    return bool(kinds[hook.nth] == kernel.DATA) or _inside(low, hook.r, hook.c, hook.port)
+
+
 def _inside(low: LoweredLaunch, r: int, c: int, port: int) -> bool:
-    """Whether a link leads to a core; the edge takes everything."""
+    """Whether a link leads to a core."""
     rows, cols = low.role_of.shape
     return bool({NORTH: r > 0, EAST: c < cols - 1, SOUTH: r < rows - 1, WEST: c > 0}[port])
 

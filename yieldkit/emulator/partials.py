@@ -80,11 +80,9 @@ class Partials:
         x = self.clean.blocks(number, phase.x)[r]
         weights = np.asarray(self.clean.streams[phase.stream], np.float32).reshape(cols, kc, cols, nc // part, part)
         w = weights.transpose(0, 1, 3, 2, 4).reshape(cols, kc, nc // part, cols * part)
-
-        def step(k: int) -> F32:
-            return np.multiply(w[:, k, :, :, None], x[:, None, None, :, k])
-
-        return self._along(self._summed(step, kc, (cols, nc // part, cols * part, m)))
+        shape = (cols, nc // part, cols * part, m)
+        own = self._summed(lambda k: np.multiply(w[:, k, :, :, None], x[:, None, None, :, k]), kc, shape)
+        return self._along(own)
 
     def gradient(self, number: int, c: int, last: int) -> F32:
         """Sums of a weight gradient down column c, `[rows, tiles, cols, part, k]`: after row r, for r up to `last`."""
@@ -98,11 +96,9 @@ class Partials:
         x = self.clean.blocks(number, phase.x)[: last + 1, c]
         dy = self.clean.blocks(number, phase.dy)[: last + 1].reshape(last + 1, cols, m, nc // part, part)
         dy = dy.transpose(0, 2, 3, 1, 4)
-
-        def step(token: int) -> F32:
-            return np.multiply(dy[:, token, ..., None], x[:, token][:, None, None, None])
-
-        return self._along(self._summed(step, m, (last + 1, nc // part, cols, part, kc)))
+        shape = (last + 1, nc // part, cols, part, kc)
+        own = self._summed(lambda t: np.multiply(dy[:, t, ..., None], x[:, t][:, None, None, None]), m, shape)
+        return self._along(own)
 
     def vector(self, number: int, r: int) -> F32:
         """Sums of a gemv along row r, `[cols, n, b]`: after column c."""
@@ -113,11 +109,9 @@ class Partials:
             (b, kc), n = self.program.table[phase.x].dims, self.program.table[phase.w].dims[1]
             x = self.clean.blocks(number, phase.x)[r]
             w = self.clean.blocks(number, phase.w)[r]
-
-            def step(k: int) -> F32:
-                return np.multiply(w[:, k, :, None], x[:, None, :, k])
-
-            self._known[key] = self._along(self._summed(step, kc, (self.program.cols, n, b)))
+            shape = (self.program.cols, n, b)
+            own = self._summed(lambda k: np.multiply(w[:, k, :, None], x[:, None, :, k]), kc, shape)
+            self._known[key] = self._along(own)
         return self._known[key]
 
     def _summed(self, step: Callable[[int], F32], steps: int, shape: tuple[int, ...]) -> F32:

@@ -62,10 +62,9 @@ class Sends:
     def of(self, r: int, c: int, colour: int) -> Words:
         """All that core (r, c) sends in a colour during the launch."""
         parts = []
-        for number in self._uses.get(colour, ()):
-            for mine, words in self._phase(number, r, c):
-                if mine == colour:
-                    parts.append(words())
+        with np.errstate(all="ignore"):
+            for number in self._uses.get(colour, ()):
+                parts += [words() for mine, words in self._phase(number, r, c) if mine == colour]
         return joined(parts)
 
     def _phase(self, number: int, r: int, c: int) -> _Sent:

@@ -1,9 +1,11 @@
 """The tensor executor: whole tensors at a time, in exactly the order of sums that the machine keeps.
 
 What it follows itself: phases of untouched configuration, with any values in SRAM (flipped ones included). What
-strikes a configuration word, a register, a result on its way or a link is handed, a launch at a time, to the reference
-machine, which runs it from the state at the launch's start; after a launch whose control state is as it should be, the
-tensors are read back and the fast way goes on.
+strikes a configuration word, a register, a result on its way or a link is handed, a launch at a time, to the machine
+that moves words: to a window of it over the struck cores where such a window can be believed (`delegation`), and the
+rest of the cores are followed here as if nothing had struck; otherwise to the whole of it, which runs the launch from
+the state at its start. After a launch whose control state is as it should be, the tensors are read back and the fast
+way goes on.
 """
 
 from __future__ import annotations
@@ -28,7 +30,8 @@ from yieldkit.emulator.layouts import OUT, STREAM, SUM, Layout, Plan, Widen
 from yieldkit.emulator.lowering import Lowered, LoweredLaunch
 from yieldkit.emulator.machine import LaunchResult, Machine
 from yieldkit.emulator.partials import CleanLaunch
-from yieldkit.emulator.plans import constant_array, plans_of
+from yieldkit.emulator.plans import plans_of
+from yieldkit.emulator.reference import ReferenceExecutor
 from yieldkit.emulator.windows import Window
 from yieldkit.errors import BadInput
 from yieldkit.workloads.program import Compute, Gemm, Gemv, Phase, StreamIn, StreamOut, WGrad, tensors_of
@@ -39,39 +42,6 @@ F32 = npt.NDArray[np.float32]
 
 WINDOW_FROM: Final = 64
 """Cores of a rectangle from which on a window and its golden traffic cost less than the whole."""
-
-
-class ReferenceExecutor:
-    """Every launch on the reference machine.
-
-    Args:
-        lowered: the program.
-        queue_depth: words a queue holds.
-    """
-
-    def __init__(self, lowered: Lowered, *, queue_depth: int = 4, threads: int = 1) -> None:
-        self.machine = Machine(lowered, queue_depth=queue_depth)
-        self.lowered = lowered
-        for tensor in lowered.tensors.values():
-            if tensor.values:
-                self.write(tensor.name, constant_array(tensor, lowered.program.rows, lowered.program.cols))
-
-    def write(self, name: str, array: F32) -> None:
-        """Put a tensor into SRAM (resident weights, constants)."""
-        self.machine.write(name, array)
-
-    def read(self, name: str) -> F32:
-        """A tensor as `[rows, cols, *dims]`."""
-        return self.machine.read(name)
-
-    @property
-    def pristine(self) -> bool:
-        """Never known here without comparing all of SRAM."""
-        return False
-
-    def launch(self, low: LoweredLaunch, streams: Mapping[str, F32], hooks: LaunchHooks | None = None) -> LaunchResult:
-        """Run one launch."""
-        return self.machine.launch(low, streams, hooks)
 
 
 class TensorExecutor:

@@ -89,7 +89,7 @@ class Window(Machine):
     ) -> None:
         self.lowered, self.low, self.box, self.crossings = lowered, low, box, crossings
         self.cores = box.cores
-        number = {core: i for i, core in enumerate(self.cores)}
+        number = self.number = {core: i for i, core in enumerate(self.cores)}
         rows, cols = low.role_of.shape
         self.inside = len(self.cores)
         self.border: list[tuple[int, int, int]] = []
@@ -156,16 +156,16 @@ class Window(Machine):
     def _set_up(self, hooks: LaunchHooks) -> None:
         lines: list[tuple[int, int, int, Words]] = []
         for (r, c, port, colour), words in self.crossings.edges.items():
-            if (r, c) in self.cores:
-                lines.append((self.cores.index((r, c)), port, colour, words))
+            if (r, c) in self.number:
+                lines.append((self.number[r, c], port, colour, words))
         listed: dict[tuple[int, int, int], int] = {}
         for number, (r, c, port) in enumerate(self.border):
             lines += self._halo(self.inside + number, r, c, port, listed)
         expected: dict[tuple[int, int, int], int] = {}
         for phase in outputs_of(self.low.launch):
             for r, c, port, colour, count in expected_lists(self.lowered.program, phase):
-                if (r, c) in self.cores:
-                    key = (self.cores.index((r, c)), port, colour)
+                if (r, c) in self.number:
+                    key = (self.number[r, c], port, colour)
                     expected[key] = expected.get(key, 0) + count
         self._expected = expected
         self.lists = {key: line for line, key in enumerate([*expected, *listed])}
@@ -191,7 +191,7 @@ class Window(Machine):
         self.taps = self._taps(self.part)
         self._budget = RUNAWAY_FACTOR * clean_elements(self.part)[self.part.role_of.reshape(-1)] + 1000
         for hook in hooks.routes:
-            self.state.route[self.cores.index((hook.r, hook.c)), hook.colour, hook.position] ^= np.uint32(hook.mask)
+            self.state.route[self.number[hook.r, hook.c], hook.colour, hook.position] ^= np.uint32(hook.mask)
         self._strike(self._marks, kernel.UNUSED)
 
     def _halo(
@@ -217,7 +217,7 @@ class Window(Machine):
         """Hooks in the numbering of the window."""
 
         def mine(items: tuple[Any, ...]) -> tuple[Any, ...]:
-            return tuple(replace(h, r=self.cores.index((h.r, h.c)), c=0) for h in items)
+            return tuple(replace(h, r=self.number[h.r, h.c], c=0) for h in items)
 
         return LaunchHooks(
             mine(hooks.sram), mine(hooks.routes), mine(hooks.registers), mine(hooks.results), mine(hooks.links)
@@ -227,7 +227,7 @@ class Window(Machine):
         """Ports (N, E, S, W) through which something else leaves the window than in the clean launch."""
         found = set()
         for number, (r, c, port) in enumerate(self.border):
-            golden, core = self._golden[number], self.cores.index((r, c))
+            golden, core = self._golden[number], self.number[r, c]
             sent = self.state.sent[core, :, port]
             if set(np.flatnonzero(sent).tolist()) != set(golden):
                 found.add(port)
