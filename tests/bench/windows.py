@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from tests.emulator.flip_table import flips_of
-from tests.emulator.test_windows import product
+from tests.emulator.tiny import product
 from yieldkit.emulator.job import Job
 from yieldkit.emulator.lowering import Lowered, lower
 from yieldkit.emulator.placement import Placement

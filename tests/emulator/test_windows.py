@@ -3,19 +3,20 @@
 from collections import Counter
 from copy import deepcopy
 from dataclasses import replace
-from functools import cache
+from pathlib import Path
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.bench import windows as bench
 from tests.emulator.flip_table import flips_of
 from tests.emulator.random_programs import random_program
 from tests.emulator.test_equality import CASES, bits, differing
+from tests.emulator.tiny import product
 from yieldkit.emulator.actions import keeps_actions
 from yieldkit.emulator.delegation import settle
-from yieldkit.emulator.formats import round_to
 from yieldkit.emulator.hooks import LaunchHooks, LinkHook, RegisterHook, ResultHook, RouteHook, SramHook
 from yieldkit.emulator.lowering import lower
 from yieldkit.emulator.machine import clean_elements
@@ -23,7 +24,7 @@ from yieldkit.emulator.scan import LogicalScan
 from yieldkit.emulator.tensor import ReferenceExecutor, TensorExecutor
 from yieldkit.emulator.windows import Box, Window
 from yieldkit.workloads.builder import ProgramBuilder
-from yieldkit.workloads.program import Gemm, Permute, Shift, StreamIn, StreamOut
+from yieldkit.workloads.program import Permute, Shift, StreamIn, StreamOut
 
 SCANNED = ("launch", "waiting", "links", "config", "events", "leftover", "undrained")
 
@@ -32,25 +33,6 @@ SCANNED = ("launch", "waiting", "links", "config", "events", "leftover", "undrai
 def _quiet():
     with np.errstate(all="ignore"):
         yield
-
-
-@cache
-def product(rows, cols, m=1, kc=1, part=1, tiles=1, sram_words=12_288):
-    """A streamed product and, in a launch with tables of its own, its result once more."""
-    b = ProgramBuilder("product", rows, cols, "bf16")
-    x, y = b.tensor("x", (m, kc), dtype="bf16"), b.tensor("y", (m, part * tiles))
-    b.phase(StreamIn("x.in", x, "x", "scatter_row"))
-    b.phase(Gemm("product", x, y, "w", part))
-    b.phase(StreamOut("y.out", y, "y", "gather_row"))
-    b.launch("product")
-    b.phase(StreamOut("y.again", y, "again", "gather_row"))
-    b.launch("again")
-    rng = np.random.default_rng(5)
-    streams = {
-        "x": round_to(rng.normal(size=(rows, cols, m, kc)).astype(np.float32), "bf16"),
-        "w": round_to(rng.normal(size=(cols * kc, cols * part * tiles)).astype(np.float32), "bf16"),
-    }
-    return lower(b.build({"kind": "none"}), sram_words=sram_words), streams
 
 
 def same(one, other, hashes=True):
@@ -94,6 +76,12 @@ def test_every_bit_of_a_core():
 def test_every_bit_of_every_role(core):
     levels = sweep(*product(3, 3, 2, 2, 2, 2), core, every=4)
     assert {level for level, _ in levels} == {"core", "row", "whole"}
+
+
+@pytest.mark.long
+def test_the_documented_table_is_what_comes_out():
+    text = (Path(__file__).resolve().parents[2] / "docs" / "windows.md").read_text()
+    assert bench.flips() in text
 
 
 def draw(low, launch, rng, kind):

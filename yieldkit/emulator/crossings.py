@@ -90,15 +90,30 @@ class Crossings:
     def _routes(self, r: int, c: int, colour: int) -> list[int]:
         return self._live[int(self.low.role_of[r, c])].get(colour, _NO_ROUTE)
 
+    def _origin(self, r: int, c: int, port: int, colour: int) -> tuple[int, int, int, bool]:
+        """Where words come from that arrive at router (r, c) through a link: (r, c, port, True) of the router that
+        sends them out, past all those that only hand them on; or (r, c, port, False) of the edge where they enter.
+        """
+        while True:
+            other = (r + _STEP[port][0], c + _STEP[port][1])
+            if not (0 <= other[0] < self.rows and 0 <= other[1] < self.cols):
+                return r, c, port, False
+            first, *others = self._routes(*other, colour)
+            behind = (first & 7) - 1
+            hands_on = 0 <= behind < RAMP and first >> (3 + OPPOSITE[port]) & 1 and first >> 8 & 1
+            if any(others) or not hands_on:
+                return (*other, OPPOSITE[port], True)
+            (r, c), port = other, behind
+
     def _sources(self, r: int, c: int, colour: int) -> list[tuple[int, int, int]]:
         """Routers that words of a colour may come from."""
         found = []
         for word in self._routes(r, c, colour):
             port = (word & 7) - 1
-            if 0 <= port < 4:
-                other = (r + _STEP[port][0], c + _STEP[port][1], colour)
-                if 0 <= other[0] < self.rows and 0 <= other[1] < self.cols:
-                    found.append(other)
+            if 0 <= port < RAMP:
+                *source, _, there = self._origin(r, c, port, colour)
+                if there:
+                    found.append((source[0], source[1], colour))
         return found
 
     def through(self, r: int, c: int, colour: int) -> list[Passage]:
@@ -119,10 +134,10 @@ class Crossings:
     def _arriving(self, r: int, c: int, port: int, colour: int) -> Words:
         if port == RAMP:
             return self.sent(r, c, colour)
-        other = (r + _STEP[port][0], c + _STEP[port][1])
-        if 0 <= other[0] < self.rows and 0 <= other[1] < self.cols:
-            return self.on(*other, OPPOSITE[port], colour)
-        return self.edges.get((r, c, port, colour), NO_WORDS)
+        *source, way, there = self._origin(r, c, port, colour)
+        if there:
+            return self.on(source[0], source[1], way, colour)
+        return self.edges.get((source[0], source[1], way, colour), NO_WORDS)
 
     def _passages(self, r: int, c: int, colour: int) -> list[Passage]:
         routes = self._routes(r, c, colour)
