@@ -22,7 +22,7 @@ from yieldkit.emulator.scan import LogicalScan, scan_machine
 from yieldkit.emulator.trace import Trace
 from yieldkit.workloads.program import Gemm, Gemv
 
-__all__ = ["LaunchResult", "Machine", "clean_elements"]
+__all__ = ["LaunchResult", "Machine", "clean_elements", "new_state"]
 
 F32 = npt.NDArray[np.float32]
 
@@ -81,32 +81,7 @@ class Machine:
         self.burst = burst
         self.loaded = ""
         self.surplus: dict[tuple[int, int, int], npt.NDArray[np.uint32]] = {}
-        self.state = kernel.State(
-            sram=np.zeros((n, lowered.sram_words), np.uint32),
-            route=np.zeros((n, COLOURS, POSITIONS), np.uint32),
-            position=np.zeros((n, COLOURS), np.uint8),
-            queue=np.zeros((n, COLOURS, 6, queue_depth), np.uint32),
-            kind=np.zeros((n, COLOURS, 6, queue_depth), np.uint8),
-            head=np.zeros((n, COLOURS, 6), np.int32),
-            length=np.zeros((n, COLOURS, 6), np.int32),
-            status=np.zeros(n, np.int32),
-            task=np.zeros(n, np.int32),
-            executed=np.zeros(n, np.int32),
-            wait=np.zeros(n, np.int32),
-            wait_colour=np.zeros(n, np.int32),
-            register=np.zeros((n, 3, 4), np.uint32),
-            task_register=np.zeros((n, 2), np.uint32),
-            loop_index=np.zeros((n, 3, 3), np.int64),
-            stage=np.zeros(n, np.int32),
-            control=np.zeros(n, np.int32),
-            value=np.zeros((n, 2), np.float32),
-            element=np.zeros(n, np.int64),
-            elements=np.zeros(n, np.int64),
-            sent=np.zeros((n, COLOURS, 5), np.int64),
-            received=np.zeros((n, COLOURS, 4), np.int64),
-            sunk=np.zeros((n, COLOURS), np.int64),
-            events=np.zeros((n, 2), np.int64),
-        )
+        self.state = new_state(n, lowered.sram_words, queue_depth)
         self.neighbour = _neighbours(self.rows, self.cols)
 
     def write(self, tensor: str, array: F32) -> None:
@@ -395,6 +370,36 @@ class Machine:
                 self.rows, self.cols, m, n
             )
         return result
+
+
+def new_state(n: int, sram_words: int, queue_depth: int) -> kernel.State:
+    """Cores that hold nothing."""
+    return kernel.State(
+        sram=np.zeros((n, sram_words), np.uint32),
+        route=np.zeros((n, COLOURS, POSITIONS), np.uint32),
+        position=np.zeros((n, COLOURS), np.uint8),
+        queue=np.zeros((n, COLOURS, 6, queue_depth), np.uint32),
+        kind=np.zeros((n, COLOURS, 6, queue_depth), np.uint8),
+        head=np.zeros((n, COLOURS, 6), np.int32),
+        length=np.zeros((n, COLOURS, 6), np.int32),
+        status=np.zeros(n, np.int32),
+        task=np.zeros(n, np.int32),
+        executed=np.zeros(n, np.int32),
+        wait=np.zeros(n, np.int32),
+        wait_colour=np.zeros(n, np.int32),
+        register=np.zeros((n, 3, 4), np.uint32),
+        task_register=np.zeros((n, 2), np.uint32),
+        loop_index=np.zeros((n, 3, 3), np.int64),
+        stage=np.zeros(n, np.int32),
+        control=np.zeros(n, np.int32),
+        value=np.zeros((n, 2), np.float32),
+        element=np.zeros(n, np.int64),
+        elements=np.zeros(n, np.int64),
+        sent=np.zeros((n, COLOURS, 5), np.int64),
+        received=np.zeros((n, COLOURS, 4), np.int64),
+        sunk=np.zeros((n, COLOURS), np.int64),
+        events=np.zeros((n, 2), np.int64),
+    )
 
 
 def _neighbours(rows: int, cols: int) -> npt.NDArray[np.int64]:
