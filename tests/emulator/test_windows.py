@@ -23,6 +23,7 @@ from yieldkit.emulator.machine import clean_elements
 from yieldkit.emulator.scan import LogicalScan
 from yieldkit.emulator.tensor import ReferenceExecutor, TensorExecutor
 from yieldkit.emulator.windows import Box, Window
+from yieldkit.errors import BadInput
 from yieldkit.workloads.builder import ProgramBuilder
 from yieldkit.workloads.program import Permute, Shift, StreamIn, StreamOut
 
@@ -243,16 +244,24 @@ def test_equal_words_in_another_order_of_colours_are_not_believed():
 
 
 def test_a_row_whose_border_is_quiet_may_talk_in_any_order():
+    """And a core alone where counts say that all words come through."""
     low, streams = two_sends(2, 3)
     reference, tensor = ReferenceExecutor(low), TensorExecutor(low, window_from=0)
     for launch in low.launches:
         hooks = swapped(launch) if launch.name == "send" else None
+        if hooks:
+            beside = TensorExecutor(low)
+            for name in launch.alive_at_start:
+                beside.write(name, tensor.arrays[name].copy())
+            arrays = {name: array.copy() for name, array in beside.arrays.items()}
+            crossings, _ = beside.traffic(launch, streams)
+            assert settle(low, launch, hooks, crossings, arrays, 4)[0] == "row"
         one, other = (e.launch(launch, streams, hooks) for e in (reference, tensor))
         assert one.completed
         if hooks:
             same(one, other)
         assert differing(one.outputs, other.outputs) == []
-    assert tensor.settled == Counter(row=1)
+    assert tensor.settled == Counter(core=1)
 
 
 def test_an_endless_loop_is_no_clean_end():
@@ -266,6 +275,32 @@ def test_an_endless_loop_is_no_clean_end():
     reference, tensor = ReferenceExecutor(low), TensorExecutor(low, window_from=0)
     same(*(e.launch(launch, streams, hooks) for e in (reference, tensor)))
     assert tensor.settled == Counter(whole=1)
+
+
+@pytest.mark.parametrize("word", ["weight", "partial sum", "result"])
+def test_a_stall_of_a_rectangle_too_large_for_the_machine(word):
+    """The scan from counts is that of the whole but for its hash, which covers values."""
+    low, streams = product(6, 5)
+    hook = {
+        "weight": LinkHook(2, 3, 2, 0, 1, True, 0),
+        "partial sum": LinkHook(2, 2, 1, 1, 1, True, 0),
+        "result": LinkHook(2, 3, 3, 3, 0, True, 0),
+    }[word]
+    reference, tensor = ReferenceExecutor(low), TensorExecutor(low, window_from=0, largest_bytes=1 << 20)
+    one, other = (e.launch(low.launches[0], streams, LaunchHooks(links=(hook,))) for e in (reference, tensor))
+    assert not one.completed
+    assert not other.completed
+    assert one.missing == other.missing
+    assert [getattr(one.scan, n) for n in SCANNED] == [getattr(other.scan, n) for n in SCANNED]
+    assert other.scan.state_hash == ""
+    assert tensor.settled == Counter(counts=1)
+
+
+def test_values_that_reach_over_all_rows_are_refused_where_the_whole_is_too_large():
+    low, streams = product(6, 5)
+    tensor = TensorExecutor(low, window_from=0, largest_bytes=1 << 20)
+    with pytest.raises(BadInput, match="6 x 5 cores word by word takes more than 1 MiB"):
+        tensor.launch(low.launches[0], streams, LaunchHooks(links=(LinkHook(0, 2, 2, 0, 1, False, 1 << 14),)))
 
 
 def test_small_rectangles_are_run_whole():

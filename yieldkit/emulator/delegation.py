@@ -8,7 +8,7 @@ queues, and every link of its border carried the golden words in their order, co
 Why that is enough. Put together, the window's run and the clean run of everything else agree in every link between
 them: each core and router does what it would do with just these words. What could still be wrong is *when*: golden
 words are there from the start, and a halo router always hands on, where in the whole a word may wait for another one
-which comes later, for ever. So one of two things must hold as well.
+which comes later, for ever. So one of three things must hold as well.
 
 1. Who talks to whom, and in which order, is as in the clean launch (`actions`). Then every core and router waits for
    the same things as there, and as nothing waits for ever there, nothing does here, whatever the depth of queues.
@@ -18,8 +18,11 @@ which comes later, for ever. So one of two things must hold as well.
    border has no circles only if no word crosses it, in the clean launch or in this one. (That is so in launches that
    work along rows only.)
 
-Where neither holds, the whole rectangle is run; also where a chain did not end, because a larger window would hardly
-end it.
+3. The count interpreter, which sees all cores and queues of their depth, says that the launch goes through (`counts`).
+   Then all words come through in the end, and which they are depends on no time.
+
+Where none holds, the whole rectangle is run; also where a chain did not end, because a larger window would hardly end
+it.
 """
 
 from __future__ import annotations
@@ -55,6 +58,8 @@ def settle(
     crossings: Crossings,
     arrays: Mapping[str, F32],
     queue_depth: int,
+    *,
+    through: bool = False,
 ) -> tuple[str, Window] | None:
     """The smallest window that can be believed, after its run, and how far it reached: "core", "row" or "rows".
 
@@ -65,6 +70,7 @@ def settle(
         crossings: golden traffic of the launch.
         arrays: tensors at its start, `[rows|1, cols|1, *dims]`.
         queue_depth: words a queue holds.
+        through: the launch is known to go through, with nothing left in queues.
 
     Returns:
         None where only the whole rectangle can tell.
@@ -78,11 +84,11 @@ def settle(
     if len(struck) == 1:
         ((_, c),) = struck
         box = Box(top, bottom, c, c)
-    keeps = keeps_actions(lowered, low, hooks, crossings)
+    through = through or keeps_actions(lowered, low, hooks, crossings)
     while box != Box(0, rows - 1, 0, cols - 1):
         window = Window(lowered, low, box, crossings, arrays, queue_depth)
         differs: set[int] = set()
-        if keeps or window.quiet():
+        if through or window.quiet():
             if not window.play(hooks):
                 return None
             differs = window.differs_at()

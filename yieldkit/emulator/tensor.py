@@ -1,11 +1,11 @@
 """The tensor executor: whole tensors at a time, in exactly the order of sums that the machine keeps.
 
-What it follows itself: phases of untouched configuration, with any values in SRAM (flipped ones included). What
-strikes a configuration word, a register, a result on its way or a link is handed, a launch at a time, to the machine
-that moves words: to a window of it over the struck cores where such a window can be believed (`delegation`), and the
-rest of the cores are followed here as if nothing had struck; otherwise to the whole of it, which runs the launch from
-the state at its start. After a launch whose control state is as it should be, the tensors are read back and the fast
-way goes on.
+What it follows itself: phases of untouched configuration, with any values in SRAM (flipped ones included). What strikes
+a configuration word, a register, a result on its way or a link is handed, a launch at a time, to the machine that moves
+words: to a window of it over the struck cores where such a window can be believed (`delegation`), and the rest of the
+cores are followed here as if nothing had struck; otherwise to the whole of it, which runs the launch from the state at
+its start. Where the rectangle is too large for that, the count interpreter says how a launch stalls, without values.
+After a launch whose control state is as it should be, the tensors are read back and the fast way goes on.
 """
 
 from __future__ import annotations
@@ -20,11 +20,14 @@ import numpy.typing as npt
 
 from yieldkit.emulator.actions import in_tables
 from yieldkit.emulator.code import ZERO
+from yieldkit.emulator.counted import Counted
+from yieldkit.emulator.counts import count_launch
 from yieldkit.emulator.crossings import Crossings
 from yieldkit.emulator.delegation import WindowScan, patched_outputs, patched_sums, settle
 from yieldkit.emulator.formats import decode_words, encode_words
 from yieldkit.emulator.hooks import LaunchHooks, SramHook
 from yieldkit.emulator.host_words import check_input, inputs_of
+from yieldkit.emulator.isa import COLOURS
 from yieldkit.emulator.kernels.table import run_table
 from yieldkit.emulator.layouts import OUT, STREAM, SUM, Layout, Plan, Widen
 from yieldkit.emulator.lowering import Lowered, LoweredLaunch
@@ -42,6 +45,8 @@ F32 = npt.NDArray[np.float32]
 
 WINDOW_FROM: Final = 64
 """Cores of a rectangle from which on a window and its golden traffic cost less than the whole."""
+LARGEST_BYTES: Final = 8 << 30
+"""Memory of the machine's cores and queues that is still taken for a launch of the whole rectangle."""
 
 
 class TensorExecutor:
@@ -53,10 +58,11 @@ class TensorExecutor:
         threads: threads for matrix products; changes no bit.
         taps: keep the fp32 sums of every product for hashing.
         window_from: cores of a rectangle from which on windows are tried before the whole.
+        largest_bytes: memory of all cores and their queues from which on the whole is not run word by word.
 
     Attributes:
         handed_on: launches that were not followed here.
-        settled: how many of these the struck core settled, its row, several rows, the whole rectangle.
+        settled: how many of these the struck core settled, its row, several rows, the whole rectangle, or counts.
     """
 
     def __init__(
@@ -67,6 +73,7 @@ class TensorExecutor:
         threads: int = 1,
         taps: bool = True,
         window_from: int = WINDOW_FROM,
+        largest_bytes: int = LARGEST_BYTES,
     ) -> None:
         if threads < 1:
             raise BadInput("threads must be at least 1", value=threads)
@@ -78,6 +85,7 @@ class TensorExecutor:
         self.keep_taps = taps
         self.machine: Machine | None = None
         self.window_from = window_from
+        self.largest_bytes = largest_bytes
         self.handed_on = 0
         self.settled: Counter[str] = Counter()
         self.arrays: dict[str, F32] = {}
@@ -157,10 +165,19 @@ class TensorExecutor:
 
     def _hand_on(self, low: LoweredLaunch, streams: Mapping[str, F32], hooks: LaunchHooks) -> LaunchResult:
         self.handed_on += 1
-        if self.machine is None and self.rows * self.cols >= self.window_from and not self._lasts(low, hooks):
-            result = self._in_window(low, streams, hooks)
-            if result is not None:
-                return result
+        if self.machine is None and self.rows * self.cols >= self.window_from:
+            # Only what concerns words and their order can end a launch in another way than clean.
+            struck = bool(hooks.routes or hooks.registers) or any(in_tables(low, hook.address) for hook in hooks.sram)
+            counted = None
+            if struck or any(hook.drop for hook in hooks.links):
+                counted = count_launch(self.lowered, low, hooks, queue_depth=self.queue_depth)
+            if (counted is None or counted.completed) and not self._lasts(low, hooks):
+                through = counted is not None and not (counted.length.any() or counted.position.any())
+                result = self._in_window(low, streams, hooks, through=through)
+                if result is not None:
+                    return result
+            if self._too_large():
+                return self._stalled(low, counted)
         self.settled["whole"] += 1
         if self.machine is None:
             self.machine = self._loaded(low, self.arrays)
@@ -173,6 +190,22 @@ class TensorExecutor:
         if result.completed and ZERO not in self.altered and self.machine.is_golden(following):
             self.machine = None
         return result
+
+    def _too_large(self) -> bool:
+        words = self.lowered.sram_words + COLOURS * 6 * (2 * self.queue_depth + 4)
+        return 4 * words * self.rows * self.cols > self.largest_bytes
+
+    def _stalled(self, low: LoweredLaunch, counted: Counted | None) -> LaunchResult:
+        """How a launch of a rectangle that is too large to be run stalls; what is in SRAM then, nobody knows."""
+        if counted is None or counted.completed:
+            raise BadInput(
+                f"launch {low.name!r}: what the fault changes reaches over all rows, and to run {self.rows} x "
+                f"{self.cols} cores word by word takes more than {self.largest_bytes >> 20} MiB",
+                cure="use a smaller rectangle, or raise largest_bytes",
+            )
+        self.settled["counts"] += 1
+        self.arrays, self._layout = {}, {}
+        return LaunchResult(False, {}, {}, counted.missing, counted.scan())
 
     def _loaded(self, low: LoweredLaunch, arrays: Mapping[str, F32]) -> Machine:
         """A machine that holds what is there when a launch begins."""
@@ -193,7 +226,9 @@ class TensorExecutor:
         struck = bool(hooks.routes) or any(in_tables(low, hook.address) for hook in hooks.sram)
         return struck and self._after(low).tables_id == low.tables_id
 
-    def _in_window(self, low: LoweredLaunch, streams: Mapping[str, F32], hooks: LaunchHooks) -> LaunchResult | None:
+    def _in_window(
+        self, low: LoweredLaunch, streams: Mapping[str, F32], hooks: LaunchHooks, *, through: bool
+    ) -> LaunchResult | None:
         """Run the launch here as if nothing struck, and the struck cores in a window; None where none will do."""
         constants = self._plans.constants
         start = {
@@ -204,7 +239,7 @@ class TensorExecutor:
         kept, self.keep_taps = self.keep_taps, True
         crossings, clean = self.traffic(low, streams)
         self.keep_taps = kept
-        settled = settle(self.lowered, low, hooks, crossings, start, self.queue_depth)
+        settled = settle(self.lowered, low, hooks, crossings, start, self.queue_depth, through=through)
         scan = settled[1].scan() if settled is not None else None
         if (
             settled is None
