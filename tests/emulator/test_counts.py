@@ -54,6 +54,19 @@ def test_every_word_of_a_product_lost_in_turn(size, depth):
     assert ends == {True, False}
 
 
+def test_lost_words_of_links_that_number_their_words():
+    low, streams = gemm_program(2, 3)
+    seen = 0
+    for hooks in every_drop(low, streams, 4):
+        more = LaunchHooks(links=(*hooks.links, LinkHook(0, 0, 1, 1, 1, True, 0), LinkHook(0, 0, 1, 1, 2, True, 0)))
+        for struck in (hooks, more):
+            whole = loaded(low, sequence=True)
+            counted, _, differs = compare(low, low.launches[0], whole, streams, struck, sequence=True)
+            assert differs == [], struck
+            seen += any(kind == "sequence" for _, _, kind, _ in counted.scan().events)
+    assert seen > 100
+
+
 def sweep(low, streams, core, depth):
     decided = undecided = 0
     for flip in flips_of(low, core):

@@ -18,6 +18,8 @@ from tests.emulator.flip_table import (
     table,
 )
 from tests.emulator.tiny import gemm_program
+from tests.emulator.wavelet_pairs import MODELS, assert_equal_ends, link_lengths, pair
+from yieldkit.emulator.cost import Timing
 from yieldkit.emulator.hooks import LaunchHooks, SramHook
 from yieldkit.emulator.machine import Machine
 
@@ -62,6 +64,44 @@ def test_every_bit_of_a_core_under_five_schedules():
     totals = Counter({o: sum(n for (_, outcome), n in counts.items() if outcome == o) for o in OUTCOMES})
     for outcome in ("nothing", "wrong data", "stall", "halt", "leftover words"):
         assert totals[outcome] > 0, totals
+
+
+def clocked_sweep(low, streams, core, depth=4, turns=2):
+    """Every flip on the wavelet executor ends as on the reference machine; how many did so, by outcome.
+
+    Links and costs change from flip to flip.
+    """
+    clean = run_flip(low, streams, None, depth=depth)[0]
+    rng = np.random.default_rng([*core, depth])
+    counts = Counter()
+    for number, flip in enumerate(flips_of(low, core)):
+        one, other = pair(
+            low, depth=depth, timing=Timing.preset(MODELS[number % 3]), pitches=link_lengths(rng, low, 1 + number % 5)
+        )
+        runs = 2 if flip.word == "header" else turns
+        results = []
+        for turn in range(runs):
+            hooks = flip.hooks if turn == 0 else LaunchHooks()
+            first, second = (machine.launch(low.launches[0], streams, hooks) for machine in (one, other))
+            assert_equal_ends(one, other, first, second, flip)
+            results.append(second)
+        counts[outcome_of(results, other, clean)] += 1
+    return counts
+
+
+def test_every_bit_of_a_core_on_the_wavelet_executor():
+    low, streams = gemm_program(2, 3, m=1, kc=1, part=1, sram_words=256)
+    counts = clocked_sweep(low, streams, (0, 1), turns=1)
+    for outcome in ("nothing", "wrong data", "stall", "halt", "leftover words"):
+        assert counts[outcome] > 0, counts
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("depth", [2, 4, 8])
+@pytest.mark.parametrize("core", [(0, 0), (0, 1), (0, 2), (1, 0), (1, 1), (1, 2), (2, 1), (2, 2)])
+def test_every_bit_of_every_role_on_the_wavelet_executor(core, depth):
+    low, streams = gemm_program(3, 3, tiles=2)
+    clocked_sweep(low, streams, core, depth)
 
 
 @pytest.mark.long

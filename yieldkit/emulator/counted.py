@@ -24,6 +24,10 @@ I32 = npt.NDArray[np.int32]
 I64 = npt.NDArray[np.int64]
 
 
+def _order(event: tuple[int, int, str]) -> tuple[int, int, int]:
+    return event[0], event[1], EVENTS.index(event[2])
+
+
 @dataclass(frozen=True, eq=False)
 class Counted:
     """Where everything stands when nothing moves any more; n cores in row-major order, s slots (core, colour).
@@ -46,6 +50,7 @@ class Counted:
         struck: state of each struck core, number 0 of one, without values.
         missing: (stream, words) that MemoryX still waits for.
         undrained: MemoryX could not push all its words.
+        gaps: by core, how often a numbered word that came over a link was not the next.
     """
 
     launch: LoweredLaunch
@@ -70,6 +75,7 @@ class Counted:
     struck: Mapping[int, machine.State]
     missing: tuple[tuple[str, int], ...]
     undrained: bool
+    gaps: Mapping[int, int]
 
     def waiting(self, most: int | None = None) -> tuple[tuple[int, int, str, int, int], ...]:
         """(r, c, state, task, colour) of the cores that have not ended, the first `most` of them."""
@@ -93,12 +99,13 @@ class Counted:
             down, right = ((-1, 0), (0, 1), (1, 0), (0, -1))[port]
             if 0 <= r + down < self.rows and 0 <= c + right < self.cols:
                 links.append((r, c, port, colour, int(self.sent[slot, port]), int(self._behind()[slot, port])))
-        config, events = [], []
+        config, counts = [], {(*divmod(core, self.cols), "sequence"): count for core, count in self.gaps.items()}
         for core, state in sorted(self.struck.items()):
             r, c = divmod(core, self.cols)
             alone = replace(self.launch, role_of=self.launch.role_of[r : r + 1, c : c + 1])
             config += [(r, c, kind) for _, _, kind in config_differs(state, alone)]
-            events += [(r, c, EVENTS[kind], int(count)) for kind, count in enumerate(state.events[0]) if count]
+            for kind, count in enumerate(state.events[0]):
+                counts[r, c, EVENTS[kind]] = counts.get((r, c, EVENTS[kind]), 0) + int(count)
         leftover = [
             (*divmod(int(self.slot_core[slot]), self.cols), PORTS[port], int(self.slot_colour[slot]),
              int(self.length[slot, port]))
@@ -109,7 +116,7 @@ class Counted:
             self.waiting(),
             tuple(sorted(links)),
             tuple(config),
-            tuple(events),
+            tuple((*key, counts[key]) for key in sorted(counts, key=_order) if counts[key]),
             tuple(leftover),
             self.undrained,
             "",
@@ -129,8 +136,10 @@ class Counted:
         return result
 
 
-def counted(lowered: Lowered, low: LoweredLaunch, graph: layout.Graph, struck: Sequence[StruckCore]) -> Counted:
-    """Read a graph in which nothing moves any more."""
+def counted(
+    lowered: Lowered, low: LoweredLaunch, graph: layout.Graph, struck: Sequence[StruckCore], *, sequence: bool = False
+) -> Counted:
+    """Read a graph in which nothing moves any more; `sequence`: links number their words."""
     slots = len(graph.slot_core)
     sent, left, length, received = (np.zeros((slots, ports), np.int32) for ports in (5, 4, 6, 4))
     sunk = np.zeros(slots, np.int32)
@@ -161,6 +170,7 @@ def counted(lowered: Lowered, low: LoweredLaunch, graph: layout.Graph, struck: S
         struck=states,
         missing=missing,
         undrained=undrained,
+        gaps=_gaps(graph, sent) if sequence else {},
         **cores,
     )
 
@@ -186,6 +196,20 @@ def _cores(low: LoweredLaunch, graph: layout.Graph) -> dict[str, npt.NDArray[Any
         "wait": place[:, 3].astype(np.int8),
         "wait_colour": place[:, 4].astype(np.int8),
     }
+
+
+def _gaps(graph: layout.Graph, sent: I32) -> dict[int, int]:
+    """By core, words that came over a link after one or more lost ones."""
+    lost: dict[tuple[int, int], set[int]] = {}
+    for slot, port, nth in graph.drop[:, :3].tolist():
+        if graph.beside[slot, port] >= 0:
+            lost.setdefault((slot, port), set()).add(nth)
+    found: dict[int, int] = {}
+    for (slot, port), words in lost.items():
+        last = int(sent[slot, port]) - 1
+        core = int(graph.slot_core[graph.beside[slot, port]])
+        found[core] = found.get(core, 0) + sum(nth < last and nth + 1 not in words for nth in words)
+    return {core: count for core, count in found.items() if count}
 
 
 def _missing(

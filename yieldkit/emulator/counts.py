@@ -38,6 +38,7 @@ def count_launch(
     hooks: LaunchHooks | None = None,
     *,
     queue_depth: int = 4,
+    sequence: bool = False,
     steps: int = STEPS,
 ) -> Counted | None:
     """State in which a launch ends when it begins with empty queues and golden tables.
@@ -47,6 +48,7 @@ def count_launch(
         low: the launch.
         hooks: what strikes during it; flips of values and of words on links change nothing here.
         queue_depth: words a queue holds.
+        sequence: links number their words.
         steps: looks at routers going on word by word, where a fault changes the order of things, before a greater step
             is taken; it changes the time this takes.
 
@@ -66,7 +68,7 @@ def count_launch(
         if ended == kernel.ENDED:
             hooked = [(hook.r * low.role_of.shape[1] + hook.c, hook.colour) for hook in hooks.routes]
             settled = settle(graph, struck, strange_slots(graph, struck, hooked), steps=steps)
-            return None if settled is None else counted(lowered, low, settled, struck)
+            return None if settled is None else counted(lowered, low, settled, struck, sequence=sequence)
         if ended == kernel.ENDLESS:
             return None
         runs *= 4

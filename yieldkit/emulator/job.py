@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cache
 from typing import Any, Final, Protocol
 
@@ -16,8 +16,11 @@ from yieldkit.emulator.hooks import LaunchHooks
 from yieldkit.emulator.lowering import Lowered, LoweredLaunch
 from yieldkit.emulator.machine import LaunchResult
 from yieldkit.emulator.memoryx import MemoryX, StepReport
+from yieldkit.emulator.reference import ReferenceExecutor
 from yieldkit.emulator.scan import LogicalScan
-from yieldkit.emulator.tensor import ReferenceExecutor, TensorExecutor
+from yieldkit.emulator.tensor import TensorExecutor
+from yieldkit.emulator.trace import Trace
+from yieldkit.emulator.wavelet import WaveletExecutor
 from yieldkit.errors import BadInput
 from yieldkit.workloads.corpus import Corpus, load_corpus
 from yieldkit.workloads.program import Gemm, StreamIn
@@ -25,8 +28,12 @@ from yieldkit.workloads.program import Gemm, StreamIn
 __all__ = ["EXECUTORS", "HookSource", "Job", "StepResult"]
 
 F32 = npt.NDArray[np.float32]
-Executor = ReferenceExecutor | TensorExecutor
-EXECUTORS: Final[Mapping[str, Callable[..., Executor]]] = {"tensor": TensorExecutor, "reference": ReferenceExecutor}
+Executor = ReferenceExecutor | TensorExecutor | WaveletExecutor
+EXECUTORS: Final[Mapping[str, Callable[..., Executor]]] = {
+    "tensor": TensorExecutor,
+    "reference": ReferenceExecutor,
+    "wavelet": WaveletExecutor,
+}
 
 
 class HookSource(Protocol):
@@ -52,6 +59,8 @@ class StepResult:
             executor followed by itself leaves the control state golden, so its scan shows nothing).
         outputs: streams that came out.
         digest: hash over outputs and, where they are kept, the fp32 sums of every product.
+        cycles: of its launches together, to where they ended or stopped; None where the executor has no clock.
+        traces: of its launches, where they are kept.
     """
 
     report: StepReport | None
@@ -59,6 +68,8 @@ class StepResult:
     scans: tuple[LogicalScan, ...]
     outputs: Mapping[str, F32]
     digest: str
+    cycles: int | None = None
+    traces: tuple[Trace, ...] = ()
 
 
 @dataclass
@@ -96,11 +107,11 @@ class Job:
 
         Args:
             lowered: the program.
-            executor: "tensor" or "reference".
+            executor: "tensor", "reference" or "wavelet".
             memoryx: host state to go on from; copied.
             weights: initial weights in place of the program's own.
             batches: (tokens, targets) of each step in place of the corpus.
-            **options: of the executor (queue_depth, threads, taps).
+            **options: of the executor (queue_depth, threads, sequence; taps; timing, link_pitches, trace_bins).
 
         Raises:
             BadInput: unknown executor or weights that do not fit.
@@ -121,17 +132,15 @@ class Job:
         if kind == "decode":
             return self._decode_step(source)
         tokens, targets = self._batch()
-        outputs, stopped, scans, digest = self._launches(
-            lambda low: self.memoryx.streams(low.launch, tokens, targets), source
-        )
-        if stopped is not None:
-            return StepResult(None, stopped, scans, outputs, digest)
+        result = self._launches(lambda low: self.memoryx.streams(low.launch, tokens, targets), source)
+        if result.stopped is not None:
+            return result
         if kind == "training":
-            report = self.memoryx.update(outputs, tokens)
+            report = self.memoryx.update(result.outputs, tokens)
         else:
-            report = self.memoryx.report(outputs)
+            report = self.memoryx.report(result.outputs)
         self.step += 1
-        return StepResult(report, None, scans, outputs, digest)
+        return replace(result, report=report)
 
     def _batch(self) -> tuple[npt.NDArray[Any], npt.NDArray[Any] | None]:
         if self.batches is not None:
@@ -142,12 +151,14 @@ class Job:
             raise BadInput("a byte corpus needs a vocabulary of 256", value=model["vocabulary"], cure="give batches")
         return _corpus(job["corpus"]).batch(self.step, model["sequences"], model["context"], job["seed"])
 
-    def _launches(
-        self, streams: Callable[[LoweredLaunch], Mapping[str, F32]], source: HookSource | None
-    ) -> tuple[dict[str, F32], tuple[LoweredLaunch, LaunchResult] | None, tuple[LogicalScan, ...], str]:
+    def _launches(self, streams: Callable[[LoweredLaunch], Mapping[str, F32]], source: HookSource | None) -> StepResult:
+        """Launch after launch, to the last or to one that does not complete; no report yet."""
         outputs: dict[str, F32] = {}
         digest = hashlib.sha256()
         scans: list[LogicalScan] = []
+        cycles: int | None = None
+        traces: list[Trace] = []
+        stopped = None
         for low in self.lowered.launches:
             hooks = source.hooks(self.step, low) if source is not None else None
             result = self.executor.launch(low, streams(low), hooks)
@@ -158,9 +169,14 @@ class Job:
                     digest.update(np.ascontiguousarray(table[name]).data)
             if result.scan is not None:
                 scans.append(result.scan)
+            if result.cycles is not None:
+                cycles = (cycles or 0) + result.cycles
+            if result.trace is not None:
+                traces.append(result.trace)
             if not result.completed:
-                return outputs, (low, result), tuple(scans), digest.hexdigest()[:16]
-        return outputs, None, tuple(scans), digest.hexdigest()[:16]
+                stopped = (low, result)
+                break
+        return StepResult(None, stopped, tuple(scans), outputs, digest.hexdigest()[:16], cycles, tuple(traces))
 
     def _decode_step(self, source: HookSource | None) -> StepResult:
         program = self.lowered.program
@@ -185,14 +201,14 @@ class Job:
             phases = [p for p in low.launch.phases if isinstance(p, Gemm | StreamIn)]
             return {p.stream: arrays[forms[p.stream]] for p in phases}
 
-        outputs, stopped, scans, digest = self._launches(streams, source)
-        if stopped is not None:
-            return StepResult(None, stopped, scans, outputs, digest)
-        logits = self.logits(outputs)
+        result = self._launches(streams, source)
+        if result.stopped is not None:
+            return result
+        logits = self.logits(result.outputs)
         self.tokens.append(_greedy(logits))
         self.step += 1
         bad = "" if np.isfinite(logits).all() else "logits"
-        return StepResult(StepReport(float("nan"), nonfinite=bad), None, scans, outputs, digest)
+        return replace(result, report=StepReport(float("nan"), nonfinite=bad))
 
     def logits(self, outputs: Mapping[str, F32]) -> F32:
         """Logits of a step, float32[sequences, vocabulary] (decode) or [sequences, context, vocabulary] (forward)."""

@@ -62,6 +62,8 @@ class Machine:
         queue_depth: words a queue holds.
         order: order in which cores are visited (a permutation), for showing that it does not matter.
         burst: elements a core runs at a visit.
+        sequence: links between routers number their words by colour, and the router that gets a word with another
+            number than the next counts an event. A last word that is lost shows in the counters only.
     """
 
     def __init__(
@@ -71,6 +73,7 @@ class Machine:
         queue_depth: int = 4,
         order: npt.NDArray[np.int64] | None = None,
         burst: int = 4096,
+        sequence: bool = False,
     ) -> None:
         program = lowered.program
         self.lowered = lowered
@@ -80,8 +83,10 @@ class Machine:
         self.order = np.arange(n, dtype=np.int64) if order is None else order.astype(np.int64)
         self.burst = burst
         self.loaded = ""
+        self.ended = True
+        """Whether the last launch came to rest; words may go round for ever."""
         self.surplus: dict[tuple[int, int, int], npt.NDArray[np.uint32]] = {}
-        self.state = new_state(n, lowered.sram_words, queue_depth)
+        self.state = new_state(n, lowered.sram_words, queue_depth, sequence=sequence)
         self.neighbour = _neighbours(self.rows, self.cols)
 
     def write(self, tensor: str, array: F32) -> None:
@@ -123,7 +128,7 @@ class Machine:
         # What a core did in earlier launches must not show in the scan of this one.
         for part in (
             state.sent, state.received, state.sunk, state.events, state.elements, state.executed, state.element,
-            state.loop_index, state.stage, state.control, state.value, state.wait_colour,
+            state.loop_index, state.stage, state.control, state.value, state.wait_colour, state.numbered,
         ):  # fmt: skip
             part[:] = 0
         state.task[:] = (state.sram[:, 0] & 0xFFF).astype(np.int32)
@@ -152,13 +157,13 @@ class Machine:
         for hook in (hooks or LaunchHooks()).routes:
             self.state.route[hook.r * self.cols + hook.c, hook.colour, hook.position] ^= np.uint32(hook.mask)
         self._strike(triggers, kernel.UNUSED)
-        ended = self._run(host, triggers, taps, budget)
+        self.ended = self._run(host, triggers, taps, budget)
         outputs, missing = self._collect(low, host, keys, expected)
         finished = (self.state.status == kernel.DONE) | (self.state.status == kernel.UNUSED)
         undrained = bool((host.in_next < host.in_end).any())
         # More words than MemoryX has room for are no stream of this launch.
         overflow = bool((host.out_count > host.out_word.shape[1]).any())
-        completed = ended and not overflow and bool(finished.all()) and not missing and not undrained
+        completed = self.ended and not overflow and bool(finished.all()) and not missing and not undrained
         strange = not completed or bool(hooks) or not self.is_golden(low)
         scan = scan_machine(self.state, self.neighbour, low, undrained=undrained) if strange else None
         return self._result(LaunchResult(completed, outputs, self._tapped(low, taps), tuple(missing), scan))
@@ -372,8 +377,8 @@ class Machine:
         return result
 
 
-def new_state(n: int, sram_words: int, queue_depth: int) -> kernel.State:
-    """Cores that hold nothing."""
+def new_state(n: int, sram_words: int, queue_depth: int, *, sequence: bool = False) -> kernel.State:
+    """Cores that hold nothing; `sequence`: with room for the numbers that links give their words."""
     return kernel.State(
         sram=np.zeros((n, sram_words), np.uint32),
         route=np.zeros((n, COLOURS, POSITIONS), np.uint32),
@@ -398,7 +403,8 @@ def new_state(n: int, sram_words: int, queue_depth: int) -> kernel.State:
         sent=np.zeros((n, COLOURS, 5), np.int64),
         received=np.zeros((n, COLOURS, 4), np.int64),
         sunk=np.zeros((n, COLOURS), np.int64),
-        events=np.zeros((n, 2), np.int64),
+        events=np.zeros((n, 3), np.int64),
+        numbered=np.zeros((n if sequence else 0, COLOURS, 4), np.int64),
     )
 
 

@@ -23,10 +23,14 @@ class ReferenceExecutor:
     Args:
         lowered: the program.
         queue_depth: words a queue holds.
+        sequence: links number their words.
     """
 
-    def __init__(self, lowered: Lowered, *, queue_depth: int = 4, threads: int = 1) -> None:
-        self.machine = Machine(lowered, queue_depth=queue_depth)
+    def __init__(self, lowered: Lowered, *, queue_depth: int = 4, threads: int = 1, sequence: bool = False) -> None:
+        self._begin(lowered, Machine(lowered, queue_depth=queue_depth, sequence=sequence))
+
+    def _begin(self, lowered: Lowered, machine: Machine) -> None:
+        self.machine = machine
         self.lowered = lowered
         for tensor in lowered.tensors.values():
             if tensor.values:

@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from yieldkit.emulator.cost import Timing
 from yieldkit.emulator.job import HookSource, Job, StepResult
 from yieldkit.emulator.lowering import Lowered, lower
 from yieldkit.emulator.memoryx import MemoryX
-from yieldkit.emulator.placement import FabricView, Placement
+from yieldkit.emulator.placement import FabricView, Placement, link_pitches
 from yieldkit.emulator.scan import LogicalScan
 from yieldkit.emulator.symptoms import COMPLETED, CRASH_DETECTED, STALL_DETECTED, Symptoms
 from yieldkit.emulator.timing import step_cycles
+from yieldkit.emulator.trace import Trace
 from yieldkit.errors import BadInput
 from yieldkit.files import fingerprint
 from yieldkit.quantities import Site
@@ -35,10 +37,11 @@ class RunResult:
         outputs: streams of the last step, by name.
         state_hash: hash over every step's outputs and over the host's weights and moments.
         step_digests: hash of each step's outputs (and fp32 sums, where they are kept).
-        cycles: estimated cycles.
+        cycles: cycles of all launches; measured by the wavelet executor, estimated by the others.
         memoryx: host state at the end.
         tokens: int64[sequences, steps] decoded symbols.
         job: the job, for reading tensors and logits.
+        traces: of the launches of the last step, where they were asked for.
     """
 
     symptoms: Symptoms
@@ -49,6 +52,7 @@ class RunResult:
     memoryx: MemoryX
     tokens: npt.NDArray[np.int64]
     job: Job
+    traces: tuple[Trace, ...] = ()
 
     @property
     def losses(self) -> tuple[float, ...]:
@@ -74,6 +78,8 @@ def run(
     batches: Sequence[tuple[npt.NDArray[Any], npt.NDArray[Any] | None]] | None = None,
     taps: bool = True,
     threads: int = 1,
+    timing: Timing | str = "ideal",
+    trace: int = 0,
     progress: Callable[[int, StepResult], None] | None = None,
 ) -> RunResult:
     """Run a program on a booted fabric.
@@ -81,7 +87,7 @@ def run(
     Args:
         program: a Program, or one already lowered.
         fabric: a booted fabric; decides which physical cores work, never a value.
-        executor: "tensor" or "reference".
+        executor: "tensor", "reference", or "wavelet", which has a clock.
         steps: steps to do.
         origin: logical core at the rectangle's north-west corner.
         faults: what strikes, by step and launch.
@@ -90,25 +96,35 @@ def run(
         batches: (tokens, targets) of each step in place of the program's corpus.
         taps: hash the fp32 sums of every product too, where a wrong order of summation shows.
         threads: for matrix products; changes no bit.
+        timing: what things cost on the wavelet executor, or the name of a preset: "ideal", "cs2", "cs3".
+        trace: bins that the wavelet executor's trace of each launch has at most, 0 for no traces.
         progress: called after each step.
 
     Returns:
         the result; a stalled or crashed run is a result with its symptoms, not an error.
 
     Raises:
-        BadInput: the rectangle does not fit the fabric, the program does not fit its cores, or faults are given for a
-            wafer with a protection that is not acted out.
+        BadInput: the rectangle does not fit the fabric, the program does not fit its cores, faults are given for a
+            wafer with a protection that is not acted out, or a trace is asked of an executor without a clock.
     """
     if steps < 1:
         raise BadInput("steps must be at least 1", value=steps)
     lowered = program if isinstance(program, Lowered) else lower(program, sram_words=sram_words_of(fabric))
     placement = Placement.of(lowered.program, fabric, origin)
     if faults is not None:
-        check_protection(fabric)
+        check_protection(fabric, acted_out=("sequence",))
         faults.check(lowered)
-    options: dict[str, Any] = {"queue_depth": _queue_depth(fabric), "threads": threads}
+    options: dict[str, Any] = {
+        "queue_depth": _queue_depth(fabric),
+        "threads": threads,
+        "sequence": _protection(fabric, "links") == "sequence",
+    }
     if executor == "tensor":
         options["taps"] = taps
+    if executor == "wavelet":
+        options |= {"timing": timing, "link_pitches": link_pitches(placement), "trace_bins": trace}
+    elif trace:
+        raise BadInput("only the wavelet executor records traces", value=executor, cure='use executor="wavelet"')
     job = Job.start(lowered, executor=executor, memoryx=memoryx, weights=weights, batches=batches, **options)
     return run_job(job, placement, steps, faults=faults, progress=progress)
 
@@ -143,6 +159,7 @@ def run_job(
         job.memoryx,
         tokens,
         job,
+        result.traces if result is not None else (),
     )
 
 
@@ -158,12 +175,15 @@ class Telemetry:
         self.bad_logits = 0
         self.last: StepResult | None = None
         self.scans: list[LogicalScan] = []
+        self.cycles: int | None = None
 
     def add(self, job: Job, result: StepResult) -> None:
         """Take in one step."""
         self.last = result
         self.scans += result.scans
         self.digests.append(result.digest)
+        if result.cycles is not None:
+            self.cycles = (self.cycles or 0) + result.cycles
         if result.report is None:
             return
         kind = job.lowered.program.job.get("kind")
@@ -210,26 +230,34 @@ def symptoms_of(job: Job, placement: Placement, planned: int, telemetry: Telemet
         events=_distinct(placement.events(s) for s in scans),
         leftover=placement.leftover(scan) if scan is not None else (),
         host_missing=stopped[1].missing if stopped is not None else (),
-        cycles=cycles * done,
+        cycles=cycles * done if telemetry.cycles is None else telemetry.cycles,
         expected_cycles=cycles * planned,
     )
 
 
-def check_protection(fabric: FabricView) -> None:
+def check_protection(fabric: FabricView, *, acted_out: Collection[str] = ()) -> None:
     """Refuse faults on a wafer whose protection is not acted out: their effects would be wrong.
+
+    Args:
+        fabric: a booted fabric.
+        acted_out: protections that the run does act out.
 
     Raises:
         BadInput: names the protection.
     """
-    protection = getattr(getattr(getattr(fabric, "spec", None), "machine", None), "protection", None)
     for name in ("sram", "links"):
-        value = getattr(protection, name, "none")
-        if value != "none":
+        value = _protection(fabric, name)
+        if value != "none" and value not in acted_out:
             raise BadInput(
                 f"the emulator does not act out {name} protection, so what a fault does would be wrong",
                 value=value,
                 cure=f'use a wafer spec with machine.protection.{name} = "none"',
             )
+
+
+def _protection(fabric: FabricView, name: str) -> str:
+    protection = getattr(getattr(getattr(fabric, "spec", None), "machine", None), "protection", None)
+    return str(getattr(protection, name, "none"))
 
 
 def _distinct(parts: Iterable[Iterable[Any]]) -> tuple[Any, ...]:

@@ -17,7 +17,7 @@ from yieldkit.quantities import OPPOSITE
 __all__ = ["LogicalScan", "scan_machine"]
 
 WAITS: Final = {kernel.STARVED: "INPUT_STARVATION", kernel.BLOCKED: "WAITING_FOR_BUFFER"}
-EVENTS: Final = ("illegal_operation", "address")
+EVENTS: Final = ("illegal_operation", "address", "sequence")
 PORTS: Final = ("N", "E", "S", "W", "ramp", "core")
 
 
@@ -153,6 +153,7 @@ def quiescent_hash(state: kernel.State) -> str:
         state.received,
         state.sunk,
         state.events,
+        state.numbered,
         *tuple(
             np.where(running.reshape(-1, *((1,) * (part.ndim - 1))), part, 0)
             for part in (state.register, state.task_register, state.loop_index, state.stage, state.control)

@@ -13,11 +13,11 @@ import numpy as np
 import numpy.typing as npt
 
 from yieldkit.emulator.hooks import LaunchHooks
-from yieldkit.emulator.isa import COLOURS, HEADER_WORDS, POSITIONS
+from yieldkit.emulator.isa import HEADER_WORDS
 from yieldkit.emulator.kernels import counts_core as kernel
 from yieldkit.emulator.kernels.machine import DONE, READY, T_DESCRIPTOR, T_SRAM, T_TASK, UNUSED, State, Triggers
 from yieldkit.emulator.lowering import Lowered, LoweredLaunch, Role
-from yieldkit.emulator.machine import RUNAWAY_FACTOR, clean_elements
+from yieldkit.emulator.machine import RUNAWAY_FACTOR, clean_elements, new_state
 
 __all__ = ["StruckCore", "struck_cores"]
 
@@ -143,33 +143,10 @@ def _triggers(rows: Sequence[tuple[int, ...]]) -> Triggers:
 
 def _one_core(role: Role, sram_words: int, table_base: int) -> State:
     """A machine of one core, loaded with a role's image."""
-    sram = np.zeros((1, sram_words), np.uint32)
-    sram[0, :HEADER_WORDS] = role.header
-    sram[0, table_base : table_base + len(role.tables)] = role.tables
+    state = new_state(1, sram_words, 1)
+    state.sram[0, :HEADER_WORDS] = role.header
+    state.sram[0, table_base : table_base + len(role.tables)] = role.tables
     header = int(role.header[0])
-    return State(
-        sram=sram,
-        route=np.zeros((1, COLOURS, POSITIONS), np.uint32),
-        position=np.zeros((1, COLOURS), np.uint8),
-        queue=np.zeros((1, COLOURS, 6, 1), np.uint32),
-        kind=np.zeros((1, COLOURS, 6, 1), np.uint8),
-        head=np.zeros((1, COLOURS, 6), np.int32),
-        length=np.zeros((1, COLOURS, 6), np.int32),
-        status=np.array([READY if header >> 31 else UNUSED], np.int32),
-        task=np.array([header & 0xFFF], np.int32),
-        executed=np.zeros(1, np.int32),
-        wait=np.zeros(1, np.int32),
-        wait_colour=np.zeros(1, np.int32),
-        register=np.zeros((1, 3, 4), np.uint32),
-        task_register=np.zeros((1, 2), np.uint32),
-        loop_index=np.zeros((1, 3, 3), np.int64),
-        stage=np.zeros(1, np.int32),
-        control=np.zeros(1, np.int32),
-        value=np.zeros((1, 2), np.float32),
-        element=np.zeros(1, np.int64),
-        elements=np.zeros(1, np.int64),
-        sent=np.zeros((1, COLOURS, 5), np.int64),
-        received=np.zeros((1, COLOURS, 4), np.int64),
-        sunk=np.zeros((1, COLOURS), np.int64),
-        events=np.zeros((1, 2), np.int64),
-    )
+    state.status[0] = READY if header >> 31 else UNUSED
+    state.task[0] = header & 0xFFF
+    return state

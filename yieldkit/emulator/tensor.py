@@ -59,6 +59,7 @@ class TensorExecutor:
         taps: keep the fp32 sums of every product for hashing.
         window_from: cores of a rectangle from which on windows are tried before the whole.
         largest_bytes: memory of all cores and their queues from which on the whole is not run word by word.
+        sequence: links number their words.
 
     Attributes:
         handed_on: launches that were not followed here.
@@ -74,6 +75,7 @@ class TensorExecutor:
         taps: bool = True,
         window_from: int = WINDOW_FROM,
         largest_bytes: int = LARGEST_BYTES,
+        sequence: bool = False,
     ) -> None:
         if threads < 1:
             raise BadInput("threads must be at least 1", value=threads)
@@ -81,6 +83,7 @@ class TensorExecutor:
         self.program = lowered.program
         self.rows, self.cols = self.program.rows, self.program.cols
         self.queue_depth = queue_depth
+        self.sequence = sequence
         self.threads = threads
         self.keep_taps = taps
         self.machine: Machine | None = None
@@ -169,9 +172,12 @@ class TensorExecutor:
             # Only what concerns words and their order can end a launch in another way than clean.
             struck = bool(hooks.routes or hooks.registers) or any(in_tables(low, hook.address) for hook in hooks.sram)
             counted = None
-            if struck or any(hook.drop for hook in hooks.links):
-                counted = count_launch(self.lowered, low, hooks, queue_depth=self.queue_depth)
-            if (counted is None or counted.completed) and not self._lasts(low, hooks):
+            lost = any(hook.drop for hook in hooks.links)
+            if struck or lost:
+                counted = count_launch(self.lowered, low, hooks, queue_depth=self.queue_depth, sequence=self.sequence)
+            # Where links number their words, a lost one shows at the router behind, which a window may not hold.
+            seen = lost and self.sequence
+            if (counted is None or counted.completed) and not seen and not self._lasts(low, hooks):
                 through = counted is not None and not (counted.length.any() or counted.position.any())
                 result = self._in_window(low, streams, hooks, through=through)
                 if result is not None:
@@ -209,7 +215,7 @@ class TensorExecutor:
 
     def _loaded(self, low: LoweredLaunch, arrays: Mapping[str, F32]) -> Machine:
         """A machine that holds what is there when a launch begins."""
-        machine = Machine(self.lowered, queue_depth=self.queue_depth)
+        machine = Machine(self.lowered, queue_depth=self.queue_depth, sequence=self.sequence)
         for name in low.alive_at_start:
             if name in arrays:
                 machine.write(name, arrays[name])

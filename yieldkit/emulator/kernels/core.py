@@ -35,6 +35,7 @@ from yieldkit.emulator.kernels.state import (
     decode,
     encode,
     exhausted,
+    fused,
     halt,
     pop,
     push,
@@ -78,7 +79,7 @@ def _result_mask(state, triggers, core):
     return mask
 
 
-@compiled
+@fused
 def _start_task(state, triggers, core):
     """Copy the task word and its descriptors into registers; halts on anything undefined."""
     words = state.sram.shape[1]
@@ -113,7 +114,7 @@ def _start_task(state, triggers, core):
     state.status[core] = RUNNING
 
 
-@compiled
+@fused
 def legal(state, core):
     """Whether the registers describe an operation that exists."""
     opcode = state.task_register[core, 0] & np.uint32(0x3F)
@@ -161,7 +162,7 @@ def _fetch(state, core, operand):
     return 0
 
 
-@compiled
+@fused
 def _end_task(state, core):
     state.executed[core] += 1
     word = state.task_register[core, 0]

@@ -37,6 +37,7 @@ from yieldkit.emulator.kernels.state import (
     State,
     Taps,
     Triggers,
+    check_number,
     compiled,
     inlined,
     pop,
@@ -193,6 +194,7 @@ def _run_router(state, host, triggers, neighbour, work, core, colour):
                 if lost:
                     continue
                 if other >= 0:
+                    check_number(state, other, colour, (out + 2) % 4, state.sent[core, colour, out] - 1)
                     push(state, other, colour, (out + 2) % 4, carried, kind)
                     state.received[other, colour, (out + 2) % 4] += 1
                     _wake_router(work, other * N_COLOURS + colour)

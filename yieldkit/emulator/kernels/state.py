@@ -26,6 +26,8 @@ from yieldkit.emulator.kernels.scalar import (
 # Nothing is allocated in these functions; without counting references their calls cost a third.
 compiled = njit(cache=True, _nrt=False)
 inlined = njit(cache=True, inline="always", _nrt=False)
+# Passing tuples of arrays by value costs more than what most of these functions do: their code is put in place.
+fused = njit(cache=True, forceinline=True, _nrt=False)
 
 # Core status
 UNUSED, READY, RUNNING, DONE, HALTED, RUNAWAY = 0, 1, 2, 3, 4, 5
@@ -36,7 +38,7 @@ DATA, ADVANCE, RESET = 0, 1, 2
 # Triggers
 T_SRAM, T_DESCRIPTOR, T_TASK, T_RESULT = 0, 1, 2, 3
 # Events
-E_ILLEGAL, E_ADDRESS = 0, 1
+E_ILLEGAL, E_ADDRESS, E_SEQUENCE = 0, 1, 2
 
 N_COLOURS = 24
 FROM_CORE = 4
@@ -51,7 +53,8 @@ class State(NamedTuple):
     executed, wait, wait_colour int32[n]; register uint32[n, 3, 4] descriptors D, A, B; task_register uint32[n, 2];
     loop_index int64[n, 3, 3], innermost first; stage int32[n]; control int32[n]; value float32[n, 2] fetched
     operands; element int64[n] elements of the current task; elements int64[n] of all tasks; sent int64[n, 24, 5] words
-    sent by port (4: to the core); received int64[n, 24, 4]; sunk int64[n, 24]; events int64[n, 2].
+    sent by port (4: to the core); received int64[n, 24, 4]; sunk int64[n, 24]; events int64[n, 3]; numbered
+    int64[n, 24, 4] number that the next word from a neighbour should have, or of no cores where links number no words.
     """
 
     sram: np.ndarray
@@ -78,6 +81,7 @@ class State(NamedTuple):
     received: np.ndarray
     sunk: np.ndarray
     events: np.ndarray
+    numbered: np.ndarray
 
 
 class Host(NamedTuple):
@@ -140,7 +144,7 @@ def pop(state, core, colour, port):
     return state.queue[core, colour, port, place]
 
 
-@compiled
+@fused
 def decode(word, fmt):
     """Value of a word in a format."""
     if fmt == 0:
@@ -150,7 +154,7 @@ def decode(word, fmt):
     return bits_fp16(word)
 
 
-@compiled
+@fused
 def encode(value, fmt):
     """Word that holds a value after rounding to the format; a NaN becomes canonical."""
     if fmt == 0:
@@ -197,13 +201,13 @@ def compute(opcode, d, a, b):
     return np.float32(a * gelu_grad32(b))
 
 
-@compiled
+@fused
 def binary(opcode):
     """Whether an operation has a second operand."""
     return 2 <= opcode <= 8 or opcode == 16
 
 
-@compiled
+@fused
 def exhausted(state, core, operand):
     """Whether an operand has no element left."""
     for level in range(3):
@@ -213,7 +217,7 @@ def exhausted(state, core, operand):
     return state.loop_index[core, operand, 2] >= np.int64(state.register[core, operand, 3] & np.uint32(0xFFFF))
 
 
-@compiled
+@fused
 def advance(state, core, operand):
     """Step an operand to its next element."""
     state.loop_index[core, operand, 0] += 1
@@ -227,7 +231,7 @@ def advance(state, core, operand):
             return
 
 
-@compiled
+@fused
 def address_of(state, core, operand):
     """SRAM address of an operand's present element; it may lie outside."""
     address = np.int64(state.register[core, operand, 0] & np.uint32(0x3FFF))
@@ -239,7 +243,16 @@ def address_of(state, core, operand):
     return address
 
 
-@compiled
+@inlined
+def check_number(state, core, colour, port, number):
+    """Compare the number that a word from a neighbour carries with the one that should come next."""
+    if state.numbered.shape[0] > 0:
+        if state.numbered[core, colour, port] != number:
+            state.events[core, E_SEQUENCE] += 1
+        state.numbered[core, colour, port] = number + 1
+
+
+@fused
 def halt(state, core, event):
     """Stop a core and count why."""
     state.status[core] = HALTED

@@ -21,11 +21,11 @@ from yieldkit.emulator.kernels.state import (
     RUNNING,
     STARVED,
     binary,
-    compiled,
     compute,
     decode,
     encode,
     exhausted,
+    fused,
     halt,
     inlined,
 )
@@ -34,9 +34,10 @@ from yieldkit.emulator.kernels.wavelet_state import (
     AT_B,
     AT_D,
     CELL,
-    COLOUR,
+    COLOUR_AT,
     CONTROL,
     COST,
+    CURRENT,
     FIRST_A,
     FIRST_B,
     FLOW,
@@ -55,7 +56,6 @@ from yieldkit.emulator.kernels.wavelet_state import (
     NOW,
     OPCODE_AT,
     OUT_D,
-    PORT,
     ROW_COST,
     RUN,
     SLOT,
@@ -77,16 +77,18 @@ from yieldkit.emulator.kernels.wavelet_state import (
     act,
     has_room,
     put,
-    sleep_until,
+    queue_of,
+    record_span,
     slot_at,
     take,
 )
 
 WHOLE = 256
+FAR = 1 << 29
 GO, TASK_ENDED, STOPPED = 0, 1, 2
 
 
-@compiled
+@fused
 def commit(net, state, core):
     """Bring loop indices and counts up to date with the elements done since the run began."""
     cell = core * CELL
@@ -98,10 +100,10 @@ def commit(net, state, core):
         state.loop_index[core, operand, 0] += done
     state.element[core] += done
     state.elements[core] += done
-    net.cell[cell + RUN] = net.cell[cell + LEFT]
+    net.cell[cell + RUN] = np.int64(net.cell[cell + LEFT])
 
 
-@compiled
+@fused
 def _wrap(state, core, operands):
     """Carry inner loop indices that have come to their extents."""
     for operand in range(operands):
@@ -114,7 +116,7 @@ def _wrap(state, core, operands):
                 break
 
 
-@compiled
+@fused
 def _class(state, core):
     two = binary(state.task_register[core, 0] & np.uint32(0x3F))
     d = (state.register[core, 0, 0] >> np.uint32(14)) & np.uint32(3)
@@ -128,7 +130,7 @@ def _class(state, core):
     return number
 
 
-@compiled
+@fused
 def _open_run(net, costs, state, triggers, taps, budget, core):
     """Prepare the elements up to the next end of an inner loop: GO, or the task is over, or the core stops."""
     if triggers is not None:
@@ -166,7 +168,8 @@ def _open_run(net, costs, state, triggers, taps, budget, core):
                 address += state.loop_index[core, operand, level] * stride
                 if level == 0:
                     net.cell[cell + STEP_D + operand] = stride
-            net.cell[cell + AT_D + operand] = address
+            # Far outside is outside: the first element halts the core.
+            net.cell[cell + AT_D + operand] = min(max(address, -FAR), FAR)
         else:
             colour = np.int64((word >> np.uint32(18)) & np.uint32(31))
             net.cell[cell + SLOT_D + operand] = slot_at(net, core, colour)
@@ -204,7 +207,7 @@ def _open_run(net, costs, state, triggers, taps, budget, core):
     return GO
 
 
-@compiled
+@fused
 def _burst(sram, core, opcode, fmt_d, fmt_a, fmt_b, at_d, at_a, at_b, step_d, step_a, step_b, flow, va, vb, count):
     """`count` elements whose results stay in memory; fabric operands keep the value they hold."""
     in_a, in_b = flow & IN_A, flow & IN_B
@@ -242,58 +245,51 @@ def _inside(words, at, step, count):
 
 
 @inlined
+def _head(net, slot):
+    """Cycle from which a core can take the first word of a slot that has one."""
+    state = np.int64(net.slot[slot * SLOT + TO_CORE])
+    return np.int64(net.queue[queue_of(net, slot, state) + (state & 255)] >> np.uint64(34))
+
+
+@inlined
+def _has_word(net, slot):
+    return (net.slot[slot * SLOT + TO_CORE] >> 8) & 255 != 0
+
+
+@fused
 def _wait(net, state, core, slot, why):
     """Stop until a word comes (STARVED) or there is room (BLOCKED)."""
     cell = core * CELL
     state.wait[core] = why
-    state.wait_colour[core] = net.slot[slot * SLOT + COLOUR]
+    state.wait_colour[core] = net.slot[slot * SLOT + CURRENT] >> COLOUR_AT
     net.cell[cell + WAITS_SINCE] = net.tally[NOW]
     if why == BLOCKED:
         net.cell[cell + WAITS_ROOM] = slot
+    elif _has_word(net, slot):
+        act(net, core, _head(net, slot))
     else:
-        have = (net.slot[slot * SLOT + PORT + TO_CORE] >> 8) & 255
-        if have == 0:
-            net.cell[cell + WAITS_WORD] = slot
-        else:
-            head = net.slot[slot * SLOT + PORT + TO_CORE] & 255
-            ready = np.int64(net.queue[(slot * 6 + TO_CORE) * net.depth + head] >> np.uint64(34))
-            sleep_until(net, core, ready)
+        net.cell[cell + WAITS_WORD] = slot
 
 
 @inlined
 def _there(net, slot):
     """Whether the core can take a word of a slot now."""
-    state = net.slot[slot * SLOT + PORT + TO_CORE]
-    if (state >> 8) & 255 == 0:
-        return False
-    ready = np.int64(net.queue[(slot * 6 + TO_CORE) * net.depth + (state & 255)] >> np.uint64(34))
-    return ready <= net.tally[NOW]
+    return _has_word(net, slot) and _head(net, slot) <= net.tally[NOW]
 
 
-@inlined
-def _spread(bins, bin_cycles, core, first, end):
-    """Add the cycles from `first` to `end` to the bins they lie in."""
-    last = bins.shape[0] - 1
-    while first < end:
-        number = min(first // bin_cycles, last)
-        stop = end if number == last else min(end, (number + 1) * bin_cycles)
-        bins[number, core] += stop - first
-        first = stop
-
-
-@compiled
-def step_core(net, costs, state, triggers, taps, budget, record, core, half):
+@fused
+def step_core(net, costs, state, triggers, taps, budget, record, core):
     """Let a core act in this cycle; it puts itself on the list or to sleep for when it can go on."""
     cell = core * CELL
     now = net.tally[NOW]
     if state.wait[core] != 0:
         if record is not None:
             if state.wait[core] == STARVED:
-                _spread(record.starved, record.bin_cycles, core, net.cell[cell + WAITS_SINCE], now)
+                record_span(record, record.starved, core, net.cell[cell + WAITS_SINCE], now)
             else:
-                _spread(record.blocked, record.bin_cycles, core, net.cell[cell + WAITS_SINCE], now)
+                record_span(record, record.blocked, core, net.cell[cell + WAITS_SINCE], now)
         state.wait[core] = 0
-    spent = net.cell[cell + FRACTION]
+    spent = np.int64(net.cell[cell + FRACTION])
     before = spent
     sram = state.sram
     words = sram.shape[1]
@@ -315,7 +311,7 @@ def step_core(net, costs, state, triggers, taps, budget, record, core, half):
             spent += costs.start[np.int64(state.task_register[core, 0] & np.uint32(0x3F)), _class(state, core)]
         if state.status[core] != RUNNING:
             break
-        stage = net.cell[cell + STAGE]
+        stage = np.int64(net.cell[cell + STAGE])
         if stage == 0 and net.cell[cell + LEFT] == 0:
             got = _open_run(net, costs, state, triggers, taps, budget, core)
             if got == TASK_ENDED:
@@ -323,13 +319,17 @@ def step_core(net, costs, state, triggers, taps, budget, record, core, half):
                 continue
             if got == STOPPED:
                 break
-        flow = net.cell[cell + FLOW]
-        left = net.cell[cell + LEFT]
-        cost = net.cell[cell + COST]
+        flow = np.int64(net.cell[cell + FLOW])
+        left = np.int64(net.cell[cell + LEFT])
+        cost = np.int64(net.cell[cell + COST])
         opcode = (flow >> OPCODE_AT) & 63
         fmt_d, fmt_a, fmt_b = (flow >> FORMAT_D_AT) & 3, (flow >> FORMAT_A_AT) & 3, (flow >> FORMAT_B_AT) & 3
-        at_d, at_a, at_b = net.cell[cell + AT_D], net.cell[cell + AT_A], net.cell[cell + AT_B]
-        step_d, step_a, step_b = net.cell[cell + STEP_D], net.cell[cell + STEP_A], net.cell[cell + STEP_B]
+        at_d = np.int64(net.cell[cell + AT_D])
+        at_a = np.int64(net.cell[cell + AT_A])
+        at_b = np.int64(net.cell[cell + AT_B])
+        step_d = np.int64(net.cell[cell + STEP_D])
+        step_a = np.int64(net.cell[cell + STEP_A])
+        step_b = np.int64(net.cell[cell + STEP_B])
         va = bits_f32(np.uint32(net.cell[cell + VALUE_A]))
         vb = bits_f32(np.uint32(net.cell[cell + VALUE_B]))
         while left > 0:
@@ -355,11 +355,13 @@ def step_core(net, costs, state, triggers, taps, budget, record, core, half):
                     if spent >= WHOLE:
                         awake = False
                         break
-                    if not _there(net, net.cell[cell + SLOT_A]):
-                        _wait(net, state, core, net.cell[cell + SLOT_A], STARVED)
+                    if not _there(net, np.int64(net.cell[cell + SLOT_A])):
+                        _wait(net, state, core, np.int64(net.cell[cell + SLOT_A]), STARVED)
                         awake = False
                         break
-                    va = decode(np.uint32(take(net, net.cell[cell + SLOT_A], TO_CORE) & np.uint64(0xFFFFFFFF)), fmt_a)
+                    va = decode(
+                        np.uint32(take(net, np.int64(net.cell[cell + SLOT_A]), TO_CORE) & np.uint64(0xFFFFFFFF)), fmt_a
+                    )
                 elif not flow & IN_A:
                     if at_a < 0 or at_a >= words:
                         halt(state, core, E_ADDRESS)
@@ -377,11 +379,13 @@ def step_core(net, costs, state, triggers, taps, budget, record, core, half):
                     if spent >= WHOLE:
                         awake = False
                         break
-                    if not _there(net, net.cell[cell + SLOT_B]):
-                        _wait(net, state, core, net.cell[cell + SLOT_B], STARVED)
+                    if not _there(net, np.int64(net.cell[cell + SLOT_B])):
+                        _wait(net, state, core, np.int64(net.cell[cell + SLOT_B]), STARVED)
                         awake = False
                         break
-                    vb = decode(np.uint32(take(net, net.cell[cell + SLOT_B], TO_CORE) & np.uint64(0xFFFFFFFF)), fmt_b)
+                    vb = decode(
+                        np.uint32(take(net, np.int64(net.cell[cell + SLOT_B]), TO_CORE) & np.uint64(0xFFFFFFFF)), fmt_b
+                    )
                 elif flow & TWO and not flow & IN_B:
                     if at_b < 0 or at_b >= words:
                         halt(state, core, E_ADDRESS)
@@ -394,7 +398,7 @@ def step_core(net, costs, state, triggers, taps, budget, record, core, half):
                     if spent >= WHOLE:
                         awake = False
                         break
-                    slot = net.cell[cell + SLOT_D]
+                    slot = np.int64(net.cell[cell + SLOT_D])
                     if not has_room(net, slot, FROM_CORE):
                         _wait(net, state, core, slot, BLOCKED)
                         awake = False
@@ -404,7 +408,7 @@ def step_core(net, costs, state, triggers, taps, budget, record, core, half):
                         if triggers.armed[core] > 0:
                             result ^= _result_mask(state, triggers, core)
                     # The element itself takes a cycle, and the ramp its latency.
-                    put(net, slot, FROM_CORE, result, DATA, now + 1 + net.ramp, half)
+                    put(net, slot, FROM_CORE, result, DATA, now + 1 + net.ramp)
                 else:
                     if at_d < 0 or at_d >= words:
                         halt(state, core, E_ADDRESS)
@@ -437,12 +441,12 @@ def step_core(net, costs, state, triggers, taps, budget, record, core, half):
         if net.cell[cell + STAGE] == 3 and awake:
             if spent >= WHOLE:
                 awake = False
-            elif not has_room(net, net.cell[cell + SLOT_D], FROM_CORE):
-                _wait(net, state, core, net.cell[cell + SLOT_D], BLOCKED)
+            elif not has_room(net, np.int64(net.cell[cell + SLOT_D]), FROM_CORE):
+                _wait(net, state, core, np.int64(net.cell[cell + SLOT_D]), BLOCKED)
                 awake = False
             else:
-                kind = net.cell[cell + CONTROL]
-                put(net, net.cell[cell + SLOT_D], FROM_CORE, np.uint32(0), kind, now + 1 + net.ramp, half)
+                kind = np.int64(net.cell[cell + CONTROL])
+                put(net, np.int64(net.cell[cell + SLOT_D]), FROM_CORE, np.uint32(0), kind, now + 1 + net.ramp)
                 net.cell[cell + CONTROL] = 0
                 net.cell[cell + STAGE] = 0
                 spent += costs.control
@@ -453,15 +457,12 @@ def step_core(net, costs, state, triggers, taps, budget, record, core, half):
         end = now + ((spent + 255) >> 8)
         net.tally[LAST] = max(net.tally[LAST], end)
         if record is not None:
-            _spread(record.busy, record.bin_cycles, core, now, now + whole)
+            record_span(record, record.busy, core, now, now + whole)
     if state.status[core] == RUNNING and state.wait[core] == 0:
-        if whole <= 1:
-            act(net, half, core)
-        else:
-            sleep_until(net, core, now + whole)
+        act(net, core, now + max(whole, 1))
 
 
-@compiled
+@fused
 def _close_run(net, state, core):
     """The end of an inner loop: indices, and the control word that may be due."""
     commit(net, state, core)
@@ -479,7 +480,7 @@ def _close_run(net, state, core):
             net.cell[cell + STAGE] = 3
 
 
-@compiled
+@fused
 def _start_plain(state, core):
     """`_start_task` of a core that nothing is going to strike."""
     words = state.sram.shape[1]
