@@ -9,7 +9,7 @@ import numpy as np
 from yieldkit.emulator.counts import count_launch
 from yieldkit.emulator.kernels import machine as kernel
 from yieldkit.emulator.machine import Machine
-from yieldkit.emulator.tensor import constant_array
+from yieldkit.emulator.plans import constant_array
 
 CORE_FIELDS = ("status", "task", "executed", "element", "elements")
 

@@ -1,4 +1,4 @@
-"""The count interpreter gives the end state of the whole machine - cores, queues, counters, scan - at wafer size too."""
+"""The count interpreter gives the end state of the whole machine: cores, queues, counters, scan; at any size."""
 
 import numpy as np
 import pytest
