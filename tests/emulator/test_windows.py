@@ -195,6 +195,45 @@ def test_a_launch_with_its_own_actions_goes_through(seed, shape, dtype, specials
             return
 
 
+COUNTED = (
+    "sram", "route", "position", "length", "status", "task", "executed", "element", "elements", "sent", "received",
+    "sunk", "events",
+)  # fmt: skip
+
+
+def test_every_word_and_counter_of_a_window():
+    """Not only results: SRAM to the last word, and what each router has counted, are those of the whole."""
+    seen = Counter()
+
+    @settings(deadline=None, derandomize=True, max_examples=150)
+    @given(**CASES, kind=st.sampled_from(KINDS))
+    def one_fault(seed, shape, dtype, specials, kind):
+        program, streams = random_program(seed, *shape, dtype, specials=specials, phases=3)
+        low = lower(program)
+        rng = np.random.default_rng([seed, 5])
+        reference, tensor = ReferenceExecutor(low), TensorExecutor(low)
+        target = low.launches[seed % len(low.launches)]
+        for launch in low.launches[: target.index]:
+            assert all(e.launch(launch, streams).completed for e in (reference, tensor))
+        arrays = {name: array.copy() for name, array in tensor.arrays.items()}
+        hooks = draw(low, target, rng, kind)
+        crossings, _ = tensor.traffic(target, streams)
+        settled = settle(low, target, hooks, crossings, arrays, 4)
+        completed = reference.launch(target, streams, hooks).completed
+        if settled is None:
+            return
+        assert completed, hooks
+        level, window = settled
+        seen[level] += 1
+        cores = [r * shape[1] + c for r, c in window.cores]
+        for name in COUNTED:
+            mine, whole = getattr(window.state, name)[: window.inside], getattr(reference.machine.state, name)
+            assert (mine == whole[cores]).all(), (hooks, target.name, name)
+
+    one_fault()
+    assert min(seen[level] for level in ("core", "row", "rows")) > 0, seen
+
+
 def two_sends(rows, words):
     """Core (r, 0) sends `words` words to its neighbour on one colour and then on another; the last task comes back."""
     b = ProgramBuilder("two", rows, 2, "fp32")

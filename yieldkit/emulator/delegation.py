@@ -86,9 +86,9 @@ def settle(
         box = Box(top, bottom, c, c)
     through = through or keeps_actions(lowered, low, hooks, crossings)
     while box != Box(0, rows - 1, 0, cols - 1):
-        window = Window(lowered, low, box, crossings, arrays, queue_depth)
         differs: set[int] = set()
-        if through or window.quiet():
+        if through or box.quiet(crossings):
+            window = Window(lowered, low, box, crossings, arrays, queue_depth)
             if not window.play(hooks):
                 return None
             differs = window.differs_at()

@@ -43,7 +43,7 @@ __all__ = ["ReferenceExecutor", "TensorExecutor"]
 
 F32 = npt.NDArray[np.float32]
 
-WINDOW_FROM: Final = 64
+WINDOW_FROM: Final = 32
 """Cores of a rectangle from which on a window and its golden traffic cost less than the whole."""
 LARGEST_BYTES: Final = 8 << 30
 """Memory of the machine's cores and queues that is still taken for a launch of the whole rectangle."""

@@ -13,7 +13,7 @@ What a window is good for, and when it may be believed, is in `delegation`.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -63,6 +63,24 @@ class Box:
         """In row-major order."""
         return [(r, c) for r in range(self.top, self.bottom + 1) for c in range(self.left, self.right + 1)]
 
+    def border(self, rows: int, cols: int) -> Iterator[tuple[int, int, int, tuple[int, int]]]:
+        """Links that lead out to a core of a rectangle: (r, c, port, core beyond)."""
+        for r, c in self.cores:
+            for port, (down, right) in enumerate(_STEP):
+                y, x = r + down, c + right
+                within = self.top <= y <= self.bottom and self.left <= x <= self.right
+                if not within and 0 <= y < rows and 0 <= x < cols:
+                    yield r, c, port, (y, x)
+
+    def quiet(self, crossings: Crossings) -> bool:
+        """Whether no golden word crosses the border, either way."""
+        return not any(
+            len(crossings.on(*core, way, colour)[0])
+            for r, c, port, beyond in self.border(crossings.rows, crossings.cols)
+            for core, way in (((r, c), port), (beyond, OPPOSITE[port]))
+            for colour in crossings.colours(*core)
+        )
+
 
 class Window(Machine):
     """One launch over the cores of a box.
@@ -92,19 +110,15 @@ class Window(Machine):
         number = self.number = {core: i for i, core in enumerate(self.cores)}
         rows, cols = low.role_of.shape
         self.inside = len(self.cores)
-        self.border: list[tuple[int, int, int]] = []
-        links: list[tuple[int, int, int]] = []
-        for (r, c), i in number.items():
-            for port, (down, right) in enumerate(_STEP):
-                other = (r + down, c + right)
-                if other in number:
-                    links.append((i, port, number[other]))
-                elif 0 <= other[0] < rows and 0 <= other[1] < cols:
-                    links += [
-                        (i, port, self.inside + len(self.border)),
-                        (self.inside + len(self.border), OPPOSITE[port], i),
-                    ]
-                    self.border.append((r, c, port))
+        self.border = [link[:3] for link in box.border(rows, cols)]
+        links = [
+            (i, port, number[r + down, c + right])
+            for (r, c), i in number.items()
+            for port, (down, right) in enumerate(_STEP)
+            if (r + down, c + right) in number
+        ]
+        for at, (r, c, port) in enumerate(self.border, self.inside):
+            links += [(number[r, c], port, at), (at, OPPOSITE[port], number[r, c])]
         self.n = self.rows = self.inside + len(self.border)
         self.cols = 1
         self.order, self.burst = np.arange(self.n, dtype=np.int64), 4096
@@ -119,18 +133,11 @@ class Window(Machine):
         for name in low.alive_at_start:
             if name in arrays:
                 blocks = np.broadcast_to(arrays[name], (rows, cols, *arrays[name].shape[2:]))
-                halo = np.zeros((len(self.border), *blocks.shape[2:]), np.float32)
-                self.write(name, np.concatenate([blocks[place[0], place[1]], halo])[:, None])
+                nothing = np.zeros((len(self.border), *blocks.shape[2:]), np.float32)
+                self.write(name, np.concatenate([blocks[place[0], place[1]], nothing])[:, None])
         self.load(self.part)
         self._golden = [crossings.crossing(*link) for link in self.border]
         self.two_way = False
-
-    def quiet(self) -> bool:
-        """Whether no golden word crosses the border, either way."""
-        return not any(self._golden) and not any(
-            self.crossings.crossing(r + _STEP[port][0], c + _STEP[port][1], OPPOSITE[port])
-            for r, c, port in self.border
-        )
 
     def play(self, hooks: LaunchHooks) -> bool:
         """Run the launch until nothing moves; whether all went as in a launch that ends: chains at their end, words
