@@ -20,6 +20,12 @@ def _emulator() -> list[dict[str, Any]]:
     return figures()
 
 
+def _counts() -> list[dict[str, Any]]:
+    from tests.bench.counts import figures
+
+    return figures()
+
+
 def _repair() -> list[dict[str, Any]]:
     from tests.bench.repair import figures
 
@@ -54,6 +60,7 @@ PARTS: dict[str, Callable[[], list[dict[str, Any]]]] = {
     "sampling": _sampling,
     "repair": _repair,
     "emulator": _emulator,
+    "counts": _counts,
     "files": _files,
     "report": _report,
 }

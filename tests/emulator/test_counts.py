@@ -1,5 +1,7 @@
 """The count interpreter gives the end state of the whole machine: cores, queues, counters, scan; at any size."""
 
+from collections import Counter
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -18,6 +20,7 @@ from yieldkit.emulator.host_words import inputs_of, words_in
 from yieldkit.emulator.kernels import counts as kernel
 from yieldkit.emulator.kernels import machine
 from yieldkit.emulator.lowering import lower
+from yieldkit.emulator.tensor import TensorExecutor
 from yieldkit.workloads.builder import ProgramBuilder
 from yieldkit.workloads.program import Gemm, StreamIn, StreamOut
 
@@ -265,3 +268,23 @@ def test_a_stalled_wafer(what):
     mismatches = counted.scan().links
     assert [link[:4] for link in mismatches] == [(375, 497, port, colour(497))]
     assert mismatches[0][4] - mismatches[0][5] == 1
+
+
+@pytest.mark.long
+def test_a_wafer_runs_clean_and_stalls_on_the_tensor_executor():
+    low = wafer_product(750, 994)
+    rng = np.random.default_rng(0)
+    streams = {
+        "x": rng.integers(-4, 5, (750, 994, 1, 1)).astype(np.float32),
+        "w": rng.integers(-4, 5, (994, 994)).astype(np.float32),
+    }
+    executor = TensorExecutor(low)
+    clean = executor.launch(low.launches[0], streams)
+    assert clean.completed
+    expected = np.einsum("rkab,kn->rn", streams["x"], streams["w"])
+    assert (clean.outputs["y"].reshape(750, 994) == expected).all()
+    port, colour, nth = LOST["chain"]
+    result = executor.launch(low.launches[0], streams, drop(375, 497, port, colour(497), nth))
+    assert not result.completed
+    assert executor.settled == Counter(counts=1)
+    assert {r for r, *_ in result.scan.waiting} == {375}
