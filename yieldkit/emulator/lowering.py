@@ -325,9 +325,10 @@ def _lower_launch(
     if top > table_base:
         largest = sorted(used, key=lambda n: -tensors[n].size)[:4]
         listed = ", ".join(f"{n} {tensors[n].size}" for n in largest)
+        fullest = next(code for (code, _, _), table in zip(parts, words, strict=True) if len(table) == longest)
         raise BadInput(
-            f"launch {launch.name!r} needs {top + longest} words of SRAM a core (tables {longest}; largest tensors: "
-            f"{listed}) and has {sram_words}",
+            f"launch {launch.name!r} needs {top + longest} words of SRAM on core ({fullest.r}, {fullest.c}) (tables "
+            f"{longest}; largest tensors: {listed}) and a core has {sram_words}",
             cure="use more cores, fewer tokens a core, or a smaller part",
         )
     roles = []

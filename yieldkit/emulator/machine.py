@@ -88,6 +88,8 @@ class Machine:
         self.surplus: dict[tuple[int, int, int], npt.NDArray[np.uint32]] = {}
         self.state = new_state(n, lowered.sram_words, queue_depth, sequence=sequence)
         self.neighbour = _neighbours(self.rows, self.cols)
+        self.host: kernel.Host | None = None
+        """MemoryX's streams and lists of the last launch."""
 
     def write(self, tensor: str, array: F32) -> None:
         """Put a tensor, `[rows|1, cols|1, *dims]`, into the SRAM of the cores."""
@@ -151,6 +153,7 @@ class Machine:
         for phase in inputs_of(low.launch):
             lists += words_in(program, phase, streams[phase.stream])
         host, keys, expected = self._host(low, lists)
+        self.host = host
         triggers = self._triggers(low, hooks or LaunchHooks())
         taps = self._taps(low)
         budget = RUNAWAY_FACTOR * clean_elements(low)[low.role_of.reshape(-1)] + 1000
