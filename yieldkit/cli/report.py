@@ -1,4 +1,4 @@
-"""`yieldkit report`: report data or the folder of a campaign in, one HTML file out."""
+"""`yieldkit report`: report data, the folder of a campaign or a trace in, one HTML file out."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ __all__ = ["command"]
 
 
 @click.command()
-@click.argument("source", metavar="DATA.json|RUN_DIR", type=click.Path(path_type=Path))
+@click.argument("source", metavar="DATA.json|RUN_DIR|TRACE.npz", type=click.Path(path_type=Path))
 @click.option(
     "--out",
     type=click.Path(path_type=Path),
@@ -22,12 +22,17 @@ __all__ = ["command"]
 )
 @json_option
 def command(source: Path, out: Path, *, as_json: bool) -> None:
-    """Lay out report data, or a campaign's run, as one self-contained HTML file."""
+    """Lay out report data, a campaign's run, or the trace of a launch, as one self-contained HTML file."""
     from yieldkit.burnin import CampaignRun
     from yieldkit.report.data import ReportData
     from yieldkit.report.write import write_report
 
-    data = CampaignRun.load(source) if source.is_dir() else ReportData.load(source)
-    path = write_report(data, out)
+    if source.suffix == ".npz":
+        from yieldkit.emulator.trace import Trace
+        from yieldkit.report.traces import write_trace_report
+
+        path = write_trace_report(Trace.load(source), out, command=f"yieldkit report {source.name} --out {out.name}")
+    else:
+        path = write_report(CampaignRun.load(source) if source.is_dir() else ReportData.load(source), out)
     size = path.stat().st_size
     emit({"path": str(path), "bytes": size, "source": str(source)}, f"{path} ({size / 1e6:.2f} MB)", as_json=as_json)

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from yieldkit.emulator.checks import check_lowered
 from yieldkit.emulator.cost import Timing
 from yieldkit.emulator.job import HookSource, Job, StepResult
 from yieldkit.emulator.lowering import Lowered, lower
@@ -104,7 +105,8 @@ def run(
         the result; a stalled or crashed run is a result with its symptoms, not an error.
 
     Raises:
-        BadInput: the rectangle does not fit the fabric, the program does not fit its cores, faults are given for a
+        BadInput: the rectangle does not fit the fabric, the program does not fit its cores or fails the static checks
+            (`emulator.checks`), faults are given for a
             wafer with a protection that is not acted out, or a trace is asked of an executor without a clock.
     """
     if steps < 1:
@@ -114,8 +116,10 @@ def run(
     if faults is not None:
         check_protection(fabric, acted_out=("sequence",))
         faults.check(lowered)
+    depth = _queue_depth(fabric)
+    check_lowered(lowered, queue_depth=depth)
     options: dict[str, Any] = {
-        "queue_depth": _queue_depth(fabric),
+        "queue_depth": depth,
         "threads": threads,
         "sequence": _protection(fabric, "links") == "sequence",
     }

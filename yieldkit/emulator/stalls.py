@@ -15,19 +15,22 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
-import numpy.typing as npt
 
 from yieldkit.emulator.kernels import machine as kernel
 from yieldkit.emulator.kernels.state import FROM_CORE, TO_CORE
 from yieldkit.emulator.lowering import LoweredLaunch
 from yieldkit.emulator.machine import LaunchResult, Machine
+from yieldkit.emulator.scan import scan_machine
 from yieldkit.emulator.waitgraph import End, Node, Reading, Wait, Waits, golden_routes, takes_of
 from yieldkit.quantities import OPPOSITE, PORT_NAMES, RAMP
 
-__all__ = ["STALL_CLASSES", "Stall", "classify"]
+if TYPE_CHECKING:
+    from yieldkit.emulator.running import RunResult
+
+__all__ = ["STALL_CLASSES", "Stall", "classify", "machine_of", "stall_of"]
 
 STALL_CLASSES: Final = ("CYCLIC_WAIT", "DEAD_CONSUMER", "MISROUTE", "LOST_WAVELET", "STARVATION", "LIVELOCK")
 
@@ -92,6 +95,21 @@ def classify(machine: Machine, low: LoweredLaunch, result: LaunchResult) -> Stal
             notes = [f"core ({r}, {c}): {what} words differ from the image" for r, c, what in changed if (r, c) in near]
             return Stall(low.name, kind, culprit, reason, (*evidence, *notes), cycle, case.waits)
     raise AssertionError("every stall has a class")
+
+
+def machine_of(run: RunResult) -> Machine | None:
+    """The machine whose cores a run left behind; None where an executor kept none."""
+    return getattr(run.job.executor, "machine", None)
+
+
+def stall_of(run: RunResult) -> Stall | None:
+    """Class and culprit of a run's stall or crash; None where it completed or no machine is left to read."""
+    machine = machine_of(run)
+    if machine is None or not run.symptoms.stalled_launch:
+        return None
+    low = next(low for low in run.job.lowered.launches if low.name == run.symptoms.stalled_launch)
+    scan = scan_machine(machine.state, machine.neighbour, low, undrained=False)
+    return classify(machine, low, LaunchResult(False, {}, {}, scan=scan))
 
 
 Found = tuple[str, Node, str, tuple[str, ...], tuple[Wait, ...]]
@@ -223,7 +241,7 @@ def _route_notes(case: _Case, nodes: Sequence[Node]) -> Iterator[str]:
 
 def _misroute(case: _Case) -> Found | None:
     state = case.state
-    gives = case.image_gives.any(axis=2)
+    gives = np.logical_or.reduce(case.image_gives, axis=2)
     found: list[tuple[Node, str]] = []
     for core, colour, port in np.argwhere((state.sent > 0) & ~gives).tolist():
         count = int(state.sent[core, colour, port])
@@ -237,7 +255,8 @@ def _misroute(case: _Case) -> Found | None:
         r, c = case.place(core)
         text = f"the router of ({r}, {c}) consumed {int(state.sunk[core, colour])} words of colour {colour}"
         found.append((Node("core", r, c), text))
-    lie: npt.NDArray[np.bool_] = np.greater(state.length, 0)
+    lie = np.zeros(state.length.shape, np.bool_)
+    lie[state.length > 0] = True
     for port in range(5):
         lie[:, :, port] &= ~(case.image_takes == port).any(axis=2)
     lie[:, :, TO_CORE] &= ~gives[:, :, RAMP]

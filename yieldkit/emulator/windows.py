@@ -144,8 +144,8 @@ class Window(Machine):
         in and words to MemoryX all through, queues empty, switches back, nothing logged twice or not at all.
         """
         self._set_up(hooks)
-        ended = self._run(self.host, self._marks, self.taps, self._budget)
-        state, host = self.state, self.host
+        ended = self._run(self.edge, self._marks, self.taps, self._budget)
+        state, host = self.state, self.edge
         finished = (state.status == kernel.DONE) | (state.status == kernel.UNUSED)
         counts = host.out_count[: len(self._expected)]
         # A halo router hands a colour on in one direction; no channel uses a link in both.
@@ -182,7 +182,7 @@ class Window(Machine):
         most = max([*expected.values(), *listed.values()], default=0)
         ends = np.cumsum([len(words) for *_, (words, _) in lines], dtype=np.int64)
         lengths = np.array([len(words) for *_, (words, _) in lines], np.int64)
-        self.host = kernel.Host(
+        self.edge = kernel.Host(
             in_core=np.array([line[0] for line in lines], np.int64),
             in_port=np.array([line[1] for line in lines], np.int64),
             in_colour=np.array([line[2] for line in lines], np.int64),
@@ -241,8 +241,8 @@ class Window(Machine):
                 continue
             for colour, (words, kinds) in golden.items():
                 line = self.lists[self.inside + number, port, colour]
-                data, count = words[kinds == kernel.DATA], int(self.host.out_count[line])
-                if sent[colour] != len(words) or count != len(data) or (self.host.out_word[line, :count] != data).any():
+                data, count = words[kinds == kernel.DATA], int(self.edge.out_count[line])
+                if sent[colour] != len(words) or count != len(data) or (self.edge.out_word[line, :count] != data).any():
                     found.add(port)
                     break
         return found
@@ -273,7 +273,7 @@ class Window(Machine):
     def taken(self) -> dict[tuple[int, int, int, int], U32]:
         """Words that left for MemoryX, by (r, c, port, colour)."""
         return {
-            (*self.cores[core], port, colour): self.host.out_word[line, : self.host.out_count[line]]
+            (*self.cores[core], port, colour): self.edge.out_word[line, : self.edge.out_count[line]]
             for (core, port, colour), line in self.lists.items()
             if core < self.inside
         }
