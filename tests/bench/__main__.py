@@ -26,6 +26,12 @@ def _counts() -> list[dict[str, Any]]:
     return figures()
 
 
+def _wavelet() -> list[dict[str, Any]]:
+    from tests.bench.wavelet import figures
+
+    return figures()
+
+
 def _repair() -> list[dict[str, Any]]:
     from tests.bench.repair import figures
 
@@ -61,6 +67,7 @@ PARTS: dict[str, Callable[[], list[dict[str, Any]]]] = {
     "repair": _repair,
     "emulator": _emulator,
     "counts": _counts,
+    "wavelet": _wavelet,
     "files": _files,
     "report": _report,
 }

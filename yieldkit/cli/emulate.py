@@ -207,7 +207,8 @@ def run_program(
         if stall is not None:
             facts["stall"] = stall.to_dict()
             lines += stall_lines(stall, limit=None if waits else _LINES)
-    lines.append(f"{result.cycles} cycles with timing {timing!r}")
+    if result.cycles:
+        lines.append(f"{result.cycles} cycles with timing {timing!r}")
     if trace_file is not None:
         path = _write_trace(result, trace_file, trace_launch)
         facts["trace"] = str(path)

@@ -37,6 +37,7 @@ from yieldkit.emulator.kernels.wavelet_state import (
     act,
     drive,
     look_at,
+    make_fit,
     queue_of,
     record_span,
     words_put,
@@ -204,6 +205,8 @@ def unpack(net, state, record, lossless):
                     state.numbered[core, colour, side] = received
             if sent != 0:
                 state.sent[core, colour, side] = sent
+    if record is not None:
+        make_fit(record, net.tally[LAST])
     for core in range(net.turn.shape[0]):
         cell = core * CELL
         if state.status[core] == READY or state.status[core] == RUNNING or state.status[core] > 3:
