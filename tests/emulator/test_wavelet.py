@@ -12,10 +12,12 @@ from tests.emulator.random_programs import RandomProgram, random_program
 from tests.emulator.test_equality import SHAPES
 from tests.emulator.wavelet_pairs import MODELS, link_lengths, run_pair
 from yieldkit.emulator.cost import Timing
-from yieldkit.emulator.hooks import LaunchHooks
+from yieldkit.emulator.hooks import LaunchHooks, LinkHook
 from yieldkit.emulator.lowering import lower
 from yieldkit.emulator.scan import quiescent_hash
-from yieldkit.workloads.program import Program
+from yieldkit.quantities import WEST
+from yieldkit.workloads.builder import ProgramBuilder
+from yieldkit.workloads.program import Broadcast, Program
 from yieldkit.workloads.traffic import row_permutation_traffic, traffic_expected, traffic_streams
 
 DEPTHS = (1, 2, 4, 8)
@@ -161,3 +163,21 @@ def test_random_programs_many(seed, shape, dtype, specials, model, depth):
 @given(sequence=st.booleans(), count=st.integers(1, 4), **FAULTS)
 def test_faults_many(seed, shape, dtype, model, depth, sequence, count):
     strike(seed, shape, dtype, model, depth, HOOKS, count=count, phases=6, sequence=sequence)
+
+
+@pytest.mark.parametrize(
+    ("dropped", "events"), [((2,), 1), ((0,), 1), ((2, 3), 1), ((1, 4), 2), ((5,), 0), ((4, 5), 0), ((), 0)]
+)
+def test_a_sequence_counter_sees_a_gap_at_the_next_word(dropped, events):
+    """Six words from the last core to the others; a gap shows once, where the next word comes, at the end never."""
+    b = ProgramBuilder("line", 1, 3, "fp32")
+    b.phase(Broadcast("p", "row", b.tensor("x", (6,), keep=True), b.tensor("y", (6,))))
+    b.launch("line")
+    low = lower(b.build({"kind": "none"}))
+    (colour,) = low.launches[0].colours["row_multicast_west"]
+    hooks = LaunchHooks(links=tuple(LinkHook(0, 2, WEST, colour, nth, True, 0) for nth in dropped))
+    for sequence in (True, False):
+        (result,), _ = run_pair(low, {}, lambda *_: hooks, sequence=sequence)
+        assert result.completed == (not dropped)
+        seen = result.scan.events if result.scan is not None else ()
+        assert seen == (((0, 1, "sequence", events),) if sequence and events else ())

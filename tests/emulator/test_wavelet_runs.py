@@ -1,5 +1,8 @@
 """Whole training and decode steps on the wavelet executor: the tensor executor's hashes, with measured cycles."""
 
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 
@@ -174,3 +177,28 @@ def test_what_the_clock_cannot_keep_is_refused():
         Job.start(low, executor="wavelet", link_pitches=np.full((8, 4), 121, np.int32))
     with pytest.raises(BadInput, match="queue depth"):
         Job.start(low, executor="wavelet", queue_depth=128)
+
+
+SPARSE = """
+import resource
+from yieldkit.emulator.lowering import lower
+from yieldkit.emulator.wavelet import WaveletMachine
+from yieldkit.workloads.builder import ProgramBuilder
+from yieldkit.workloads.program import Shift
+b = ProgramBuilder("sparse", 512, 512, "fp32")
+x, y = b.tensor("x", (4,), keep=True), b.tensor("y", (4,))
+b.phase(Shift("east", x, y, "E"))
+b.launch("sparse")
+low = lower(b.build({"kind": "none"}), sram_words=200)
+machine = WaveletMachine(low)
+assert machine.launch(low.launches[0], {}).completed
+print(machine.traffic.hops, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024)
+"""
+
+
+@pytest.mark.long
+def test_sparse_traffic_on_512_by_512_cores_needs_less_than_2_gb():
+    done = subprocess.run([sys.executable, "-c", SPARSE], capture_output=True, text=True, check=True)
+    hops, megabytes = (int(part) for part in done.stdout.split())
+    assert hops == 512 * 511 * 4
+    assert megabytes < 2000
