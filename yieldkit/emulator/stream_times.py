@@ -1,0 +1,572 @@
+"""Cycle model: when the words of every stream move, by stretches of words that follow each other at an even pace.
+
+Two kinds of news travel. *Arrivals* go with the words: so many words, the first one there from a cycle on, one every so
+many cycles. *Room* goes against them: a core that begins a task promises to take all its words from a cycle on at the
+pace of the task; a router promises as soon as all its targets have. Who knows both for a word knows when it moves, so
+every stretch is worked out once. A promise cannot know how late the words will come; it carries the pace and how far
+the words may run ahead of it, which bounds who sends them::
+
+    core that sends  ── arrivals ──►  router  ── arrivals ──►  router  ── arrivals ──►  core that takes
+                     ◄──── room ────          ◄──── room ────          ◄──── room ────
+
+Times and paces are whole numbers of 1/65536 cycle.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+
+from yieldkit.emulator.kernels.state import compiled, inlined
+from yieldkit.emulator.stream_tasks import (
+    IN_COLOUR,
+    IN_WORDS,
+    OUT_COLOUR,
+    OUT_WORDS,
+    P_BLOCK,
+    P_CONTROL,
+    P_NEXT,
+    P_PORT,
+    P_TX,
+    P_WORDS,
+    PER_WORD,
+    START,
+    TAIL,
+    TOTAL,
+)
+
+ONE = 1 << 16
+WHOLE = ~(ONE - 1)
+
+# Stretch record: int64[stretches, STRETCH]. LEAD is how far a sender may run ahead of PACE, in time.
+STRETCH = 6
+COUNT, FIRST, GAP, PACE, LEAD, NEXT = range(6)
+# Slot record: int64[slots, SLOT]
+SLOT = 18
+CORE, COLOUR, PIECE, MOVED, GRANTED, TIME, PROMISE, AHEAD, LINE = range(9)
+BESIDE = 9  # slots of the neighbours in this colour, or -1
+SPAN = 13  # cycles of the links
+# Core record: int64[n, CELL]
+CELL = 9
+TASK, LEFT, BEGUN, C_TIME, C_DONE, C_GRANTED, C_PROMISE, C_AHEAD, ROLE = range(9)
+# Line record: int64[lines, LINE_RECORD]
+LINE_RECORD = 5
+L_SLOT, L_PORT, L_LEFT, L_TIME, L_AHEAD = range(5)
+# Queues of a slot: arrivals and room by port N, E, S, W, from the core, to the core; promises of the router itself.
+QUEUES = 13
+OWN = 12
+TO_CORE, FROM_CORE = 5, 4
+# Counters
+FREE, USED, LAST, TOP, RAMP, DEPTH, SHORT = range(7)
+MERGED = ONE // 2
+"""Stretches that differ from a straight line by less become one."""
+
+
+class Flow(NamedTuple):
+    """Everything that changes.
+
+    pool int64[stretches, 6]; head, tail int32[queues]; slot, cell, line int64 records; stack int32 and marked bool of
+    who has work: slots, then cores, then lines; tally int64[8]; task int64[tasks, 12] and rank int32[roles, 24] with
+    first int64[n] as in `Paths`; piece int64[pieces, 6]; bound int64[16] scratch.
+    """
+
+    pool: np.ndarray
+    head: np.ndarray
+    tail: np.ndarray
+    slot: np.ndarray
+    cell: np.ndarray
+    line: np.ndarray
+    stack: np.ndarray
+    marked: np.ndarray
+    tally: np.ndarray
+    task: np.ndarray
+    rank: np.ndarray
+    first: np.ndarray
+    piece: np.ndarray
+    bound: np.ndarray
+
+
+@inlined
+def call(f, number):
+    """Have a slot, core or line looked at."""
+    if not f.marked[number]:
+        f.marked[number] = True
+        f.stack[f.tally[TOP]] = number
+        f.tally[TOP] += 1
+
+
+@compiled
+def push(f, queue, count, first, gap, pace, lead):
+    """Append a stretch to a queue, or lengthen the last one when it goes on evenly."""
+    pool = f.pool
+    tail = np.int64(f.tail[queue])
+    if tail and pool[tail, PACE] == pace:
+        have = pool[tail, COUNT]
+        expected = pool[tail, FIRST] + have * pool[tail, GAP]
+        last = first + (count - 1) * gap
+        through = -((pool[tail, FIRST] - last) // (have + count - 1))
+        if (
+            abs(expected - first) <= MERGED or have == 1
+        ) and abs(pool[tail, FIRST] + have * through - first) <= MERGED and abs(
+            pool[tail, FIRST] + (have - 1) * (through - pool[tail, GAP]) - pool[tail, FIRST]
+        ) <= MERGED:
+            pool[tail, COUNT] = have + count
+            pool[tail, GAP] = through
+            pool[tail, LEAD] = min(pool[tail, LEAD], lead)
+            return
+    number = f.tally[FREE]
+    if number:
+        f.tally[FREE] = pool[number, NEXT]
+    else:
+        number = f.tally[USED]
+        if number >= pool.shape[0]:
+            f.tally[SHORT] = 1
+            return
+        f.tally[USED] += 1
+    pool[number, COUNT] = count
+    pool[number, FIRST] = first
+    pool[number, GAP] = gap
+    pool[number, PACE] = pace
+    pool[number, LEAD] = lead
+    pool[number, NEXT] = 0
+    if tail:
+        pool[tail, NEXT] = number
+    else:
+        f.head[queue] = number
+    f.tail[queue] = number
+
+
+@compiled
+def drop(f, queue, count):
+    """Take words off the first stretch of a queue."""
+    pool = f.pool
+    head = np.int64(f.head[queue])
+    pool[head, COUNT] -= count
+    pool[head, FIRST] += count * pool[head, GAP]
+    if pool[head, COUNT] == 0:
+        f.head[queue] = pool[head, NEXT]
+        if pool[head, NEXT] == 0:
+            f.tail[queue] = 0
+        pool[head, NEXT] = f.tally[FREE]
+        f.tally[FREE] = head
+
+
+@compiled
+def even(f, bounds, time, own, count, ahead, pace, lead):
+    """Longest stretch of words, of `count` at most, that move at an even pace.
+
+    Args:
+        bounds: lines in `f.bound` (first, gap) that no word may be before.
+        time: when the mover can go on; a part of a cycle that is over is kept.
+        own: its own pace.
+        ahead: when the taker behind it would be through with its last word, at `pace`.
+        pace: of that taker.
+        lead: how far words may run ahead of it.
+
+    Returns:
+        (words, first event, pace of the events, time of the mover's last word, new `ahead`).
+    """
+    bound = f.bound
+    begin = time & WHOLE
+    held = pace > own
+    for k in range(bounds):
+        begin = max(begin, bound[2 * k] & WHOLE)
+    if held:
+        begin = max(begin, (ahead - lead) & WHOLE)
+    at = begin | (time & (ONE - 1))
+    step = own
+    for k in range(bounds):
+        if bound[2 * k] & WHOLE >= begin:
+            step = max(step, bound[2 * k + 1])
+    fresh = max(ahead, at)
+    if held and (fresh - lead) & WHOLE >= begin:
+        step = max(step, pace)
+    n = count
+    for k in range(bounds):
+        if bound[2 * k + 1] > step:
+            n = min(n, max(at - bound[2 * k], np.int64(0)) // (bound[2 * k + 1] - step) + 1)
+    if held and pace > step:
+        n = min(n, max(at - fresh + lead, np.int64(0)) // (pace - step) + 1)
+    last = at + (n - 1) * step
+    if step != own:
+        last = (begin + (n - 1) * step) & WHOLE | (time & (ONE - 1))
+    gap = step
+    if n > 1:
+        # Rounded up, so that the last word is not before its cycle.
+        gap = -((begin - (last & WHOLE)) // (n - 1))
+    behind = np.int64(0)
+    if pace > 0:
+        behind = max(fresh + (n - 1) * pace, last) + pace
+    return n, begin, gap, last, behind
+
+
+@inlined
+def _pace(f, stretch, latency):
+    """(Pace, lead) of the room in a stretch for a sender whose words take `latency` cycles to the queue."""
+    depth = f.tally[DEPTH]
+    loop = ((latency + 1) * ONE) // depth
+    pace, lead = f.pool[stretch, PACE], f.pool[stretch, LEAD]
+    if loop > pace and loop > ONE:
+        return loop, (loop - ONE) * (depth - 1)
+    return pace, lead
+
+
+@inlined
+def _free(f, pace, lead, latency):
+    """How far a sender may run ahead when a queue lies between it and a taker of this pace and lead."""
+    return lead + max(np.int64(0), f.tally[DEPTH] * pace - (latency + 1) * ONE)
+
+
+@inlined
+def _data(words, block, control):
+    """Data words among the first `words` of a piece."""
+    if control:
+        return words - words // (block + 1)
+    return words
+
+
+@inlined
+def _latency(f, slot, port):
+    """Cycles of a word to the queue of a port of a slot."""
+    if port == FROM_CORE:
+        return 1 + f.tally[RAMP]
+    if port == TO_CORE:
+        return f.tally[RAMP]
+    if f.slot[slot, BESIDE + port] < 0:
+        return np.int64(1)
+    return f.slot[f.slot[slot, BESIDE + port], SPAN + ((port + 2) & 3)]
+
+
+@compiled
+def _promise(f, slot):
+    """Promise room for words of the present piece as far as all targets have."""
+    s = f.slot
+    number = s[slot, PIECE]
+    size = f.piece[number, P_WORDS]
+    tx = f.piece[number, P_TX]
+    port = f.piece[number, P_PORT]
+    block, control = f.piece[number, P_BLOCK], f.piece[number, P_CONTROL]
+    ramp = f.tally[RAMP]
+    pool = f.pool
+    any_promise = False
+    while s[slot, GRANTED] < size:
+        before = s[slot, GRANTED]
+        count = size - before
+        bounds = 0
+        pace, lead = ONE, np.int64(1) << 40
+        ready = True
+        for side in range(4):
+            if (tx >> side) & 1:
+                other = s[slot, BESIDE + side]
+                if other >= 0:
+                    head = np.int64(f.head[other * QUEUES + 6 + ((side + 2) & 3)])
+                    if head == 0:
+                        ready = False
+                        break
+                    count = min(count, pool[head, COUNT])
+                    f.bound[2 * bounds], f.bound[2 * bounds + 1] = pool[head, FIRST], pool[head, GAP]
+                    bounds += 1
+                    p, x = _pace(f, head, s[slot, SPAN + side])
+                    if p > pace or (p == pace and x < lead):
+                        pace, lead = p, x
+        if not ready:
+            break
+        data_before = _data(before, block, control)
+        if tx & 16:
+            head = np.int64(f.head[slot * QUEUES + 6 + TO_CORE])
+            if head == 0:
+                # Control words do not enter the core.
+                if not (control and before % (block + 1) == block):
+                    break
+                count = np.int64(1)
+            else:
+                most = data_before + pool[head, COUNT]
+                if control:
+                    most += most // block
+                if most <= before:
+                    most = before + 1
+                count = min(count, most - before)
+                first, gap = pool[head, FIRST], pool[head, GAP]
+                p, x = _pace(f, head, ramp)
+                if control:
+                    gap = gap * block // (block + 1)
+                    p = p * block // (block + 1)
+                f.bound[2 * bounds], f.bound[2 * bounds + 1] = first, gap
+                bounds += 1
+                if p > pace or (p == pace and x < lead):
+                    pace, lead = p, x
+        n, first, gap, last, _ = even(f, bounds, s[slot, PROMISE], ONE, count, 0, 0, 0)
+        s[slot, PROMISE] = last + ONE
+        s[slot, GRANTED] = before + n
+        for side in range(4):
+            if (tx >> side) & 1 and s[slot, BESIDE + side] >= 0:
+                drop(f, s[slot, BESIDE + side] * QUEUES + 6 + ((side + 2) & 3), n)
+        if tx & 16:
+            entering = _data(before + n, block, control) - data_before
+            if entering:
+                drop(f, slot * QUEUES + 6 + TO_CORE, entering)
+        push(f, slot * QUEUES + OWN, n, first, gap, pace, lead)
+        push(f, slot * QUEUES + 6 + port, n, first + ONE, gap, pace, _free(f, pace, lead, _latency(f, slot, port)))
+        any_promise = True
+    if any_promise:
+        if port == FROM_CORE:
+            call(f, f.slot.shape[0] + s[slot, CORE])
+        elif s[slot, BESIDE + port] >= 0:
+            call(f, s[slot, BESIDE + port])
+        elif s[slot, LINE] >= 0:
+            call(f, f.slot.shape[0] + f.cell.shape[0] + s[slot, LINE])
+
+
+@compiled
+def _move(f, slot):
+    """Move words of the present piece as far as they are there and have room."""
+    s = f.slot
+    number = s[slot, PIECE]
+    tx = f.piece[number, P_TX]
+    port = f.piece[number, P_PORT]
+    block, control = f.piece[number, P_BLOCK], f.piece[number, P_CONTROL]
+    ramp = f.tally[RAMP]
+    pool = f.pool
+    arrivals, own = slot * QUEUES + port, slot * QUEUES + OWN
+    moved = False
+    while f.head[arrivals] and f.head[own]:
+        there, room = np.int64(f.head[arrivals]), np.int64(f.head[own])
+        count = min(pool[there, COUNT], pool[room, COUNT])
+        f.bound[0], f.bound[1] = pool[there, FIRST], pool[there, GAP]
+        f.bound[2], f.bound[3] = pool[room, FIRST], pool[room, GAP]
+        n, first, gap, last, behind = even(
+            f, 2, s[slot, TIME], ONE, count, s[slot, AHEAD], pool[room, PACE], pool[room, LEAD]
+        )
+        s[slot, TIME], s[slot, AHEAD] = last + ONE, behind
+        drop(f, arrivals, n)
+        drop(f, own, n)
+        before = s[slot, MOVED]
+        s[slot, MOVED] = before + n
+        moved = True
+        for side in range(4):
+            if (tx >> side) & 1:
+                span = s[slot, SPAN + side] * ONE
+                f.tally[LAST] = max(f.tally[LAST], last + span)
+                other = s[slot, BESIDE + side]
+                if other >= 0:
+                    push(f, other * QUEUES + ((side + 2) & 3), n, first + span, gap, 0, 0)
+        if tx & 16:
+            data_before = _data(before, block, control)
+            entering = _data(before + n, block, control) - data_before
+            if entering:
+                # Data words before the first and after the last of them may be control words.
+                to_first, to_last = np.int64(0), n - 1
+                if control:
+                    if before % (block + 1) == block:
+                        to_first = 1
+                    if (before + n) % (block + 1) == 0:
+                        to_last = n - 2
+                step = gap
+                if entering > 1:
+                    step = -(((to_first - to_last) * gap) // (entering - 1))
+                push(f, slot * QUEUES + TO_CORE, entering, first + to_first * gap + ramp * ONE, step, 0, 0)
+    if moved:
+        for side in range(4):
+            if (tx >> side) & 1 and s[slot, BESIDE + side] >= 0:
+                call(f, s[slot, BESIDE + side])
+        if tx & 16:
+            call(f, f.slot.shape[0] + s[slot, CORE])
+
+
+@compiled
+def router(f, slot):
+    """Let a router promise and move what it can."""
+    s = f.slot
+    while s[slot, PIECE]:
+        _promise(f, slot)
+        _move(f, slot)
+        number = s[slot, PIECE]
+        if s[slot, MOVED] < f.piece[number, P_WORDS]:
+            return
+        s[slot, PIECE] = f.piece[number, P_NEXT]
+        s[slot, MOVED] = 0
+        s[slot, GRANTED] = 0
+        s[slot, PROMISE] = max(s[slot, PROMISE], s[slot, TIME])
+
+
+@compiled
+def _core_promise(f, core, slot_in, slot_out):
+    """Promise to take words as far as there is room for the results."""
+    c = f.cell
+    task = c[core, TASK]
+    pool = f.pool
+    room = slot_out * QUEUES + 6 + FROM_CORE
+    promised = False
+    while c[core, C_GRANTED] < f.task[task, IN_WORDS] and f.head[room]:
+        head = np.int64(f.head[room])
+        count = min(pool[head, COUNT], f.task[task, IN_WORDS] - c[core, C_GRANTED])
+        f.bound[0], f.bound[1] = pool[head, FIRST], pool[head, GAP]
+        own = f.task[task, PER_WORD]
+        pace, lead = _pace(f, head, 1 + f.tally[RAMP])
+        if pace <= own:
+            pace, lead = own, np.int64(0)
+        n, first, gap, last, _ = even(f, 1, c[core, C_PROMISE], own, count, 0, 0, 0)
+        c[core, C_PROMISE] = last + own
+        c[core, C_GRANTED] += n
+        drop(f, room, n)
+        push(f, f.slot.shape[0] * QUEUES + core, n, first, gap, pace, lead)
+        push(f, slot_in * QUEUES + 6 + TO_CORE, n, first + ONE, gap, pace, _free(f, pace, lead, f.tally[RAMP]))
+        promised = True
+    if promised:
+        call(f, slot_in)
+
+
+@compiled
+def core_acts(f, core):
+    """Let a core go on with its tasks as far as words and room are known."""
+    c = f.cell
+    pool = f.pool
+    role = c[core, ROLE]
+    slots = f.slot.shape[0]
+    while c[core, LEFT] > 0:
+        task = c[core, TASK]
+        taken, sent = f.task[task, IN_WORDS], f.task[task, OUT_WORDS]
+        own = f.task[task, PER_WORD]
+        slot_in, slot_out = np.int64(0), np.int64(0)
+        if taken:
+            slot_in = f.first[core] + f.rank[role, f.task[task, IN_COLOUR]]
+        if sent:
+            slot_out = f.first[core] + f.rank[role, f.task[task, OUT_COLOUR]]
+        if not c[core, BEGUN]:
+            c[core, BEGUN] = 1
+            c[core, C_DONE], c[core, C_GRANTED] = 0, 0
+            c[core, C_TIME] += f.task[task, START]
+            c[core, C_PROMISE] = c[core, C_TIME]
+            c[core, C_AHEAD] = 0
+            if taken and not sent:
+                push(
+                    f, slot_in * QUEUES + 6 + TO_CORE, taken, (c[core, C_TIME] & WHOLE) + ONE, own, own,
+                    _free(f, own, np.int64(0), f.tally[RAMP]),
+                )  # fmt: skip
+                call(f, slot_in)
+        if not taken and not sent:
+            c[core, C_TIME] += f.task[task, TOTAL]
+        elif not sent:
+            queue = slot_in * QUEUES + TO_CORE
+            while c[core, C_DONE] < taken and f.head[queue]:
+                head = np.int64(f.head[queue])
+                count = min(pool[head, COUNT], taken - c[core, C_DONE])
+                f.bound[0], f.bound[1] = pool[head, FIRST], pool[head, GAP]
+                n, _, _, last, _ = even(f, 1, c[core, C_TIME], own, count, 0, 0, 0)
+                c[core, C_TIME] = last + own
+                c[core, C_DONE] += n
+                drop(f, queue, n)
+            if c[core, C_DONE] < taken:
+                return
+        else:
+            room = slot_out * QUEUES + 6 + FROM_CORE
+            arrivals = slot_out * QUEUES + FROM_CORE
+            bounds = 1
+            if taken:
+                _core_promise(f, core, slot_in, slot_out)
+                room = slots * QUEUES + core
+                bounds = 2
+            queue = slot_in * QUEUES + TO_CORE
+            moved = False
+            while c[core, C_DONE] < sent and f.head[room] and (not taken or f.head[queue]):
+                head = np.int64(f.head[room])
+                count = min(pool[head, COUNT], sent - c[core, C_DONE])
+                f.bound[0], f.bound[1] = pool[head, FIRST], pool[head, GAP]
+                if taken:
+                    there = np.int64(f.head[queue])
+                    count = min(count, pool[there, COUNT])
+                    f.bound[2], f.bound[3] = pool[there, FIRST], pool[there, GAP]
+                    pace, lead = pool[head, PACE], pool[head, LEAD]
+                else:
+                    pace, lead = _pace(f, head, 1 + f.tally[RAMP])
+                n, first, gap, last, behind = even(
+                    f, bounds, c[core, C_TIME], own, count, c[core, C_AHEAD], pace, lead
+                )
+                c[core, C_TIME], c[core, C_AHEAD] = last + own, behind
+                c[core, C_DONE] += n
+                drop(f, room, n)
+                if taken:
+                    drop(f, queue, n)
+                push(f, arrivals, n, first + (1 + f.tally[RAMP]) * ONE, gap, 0, 0)
+                moved = True
+            if moved:
+                call(f, slot_out)
+            if c[core, C_DONE] < sent:
+                return
+        if taken or sent:
+            c[core, C_TIME] += f.task[task, TAIL] - own
+        f.tally[LAST] = max(f.tally[LAST], c[core, C_TIME])
+        c[core, BEGUN] = 0
+        c[core, TASK] += 1
+        c[core, LEFT] -= 1
+
+
+@compiled
+def line_feeds(f, line):
+    """Let MemoryX push words as far as room is known."""
+    at = f.line
+    pool = f.pool
+    slot, port = at[line, L_SLOT], at[line, L_PORT]
+    room = slot * QUEUES + 6 + port
+    moved = False
+    while at[line, L_LEFT] > 0 and f.head[room]:
+        head = np.int64(f.head[room])
+        count = min(pool[head, COUNT], at[line, L_LEFT])
+        f.bound[0], f.bound[1] = pool[head, FIRST], pool[head, GAP]
+        pace, lead = _pace(f, head, np.int64(1))
+        n, first, gap, last, behind = even(f, 1, at[line, L_TIME], ONE, count, at[line, L_AHEAD], pace, lead)
+        at[line, L_TIME], at[line, L_AHEAD] = last + ONE, behind
+        at[line, L_LEFT] -= n
+        drop(f, room, n)
+        push(f, slot * QUEUES + port, n, first + ONE, gap, 0, 0)
+        f.tally[LAST] = max(f.tally[LAST], last + ONE)
+        moved = True
+    if moved:
+        call(f, slot)
+
+
+@compiled
+def prepare(f, launch):
+    """Every queue has room at the start, at cycle `launch`; everybody looks once."""
+    slots, cores = f.slot.shape[0], f.cell.shape[0]
+    depth = f.tally[DEPTH]
+    for slot in range(slots):
+        for port in range(6):
+            # Only queues that are used need a stretch.
+            used = False
+            number = f.slot[slot, PIECE]
+            while number and not used:
+                if port == TO_CORE:
+                    used = f.piece[number, P_TX] & 16 != 0
+                else:
+                    used = f.piece[number, P_PORT] == port
+                number = f.piece[number, P_NEXT]
+            if used:
+                push(f, slot * QUEUES + 6 + port, depth, launch, 0, 0, np.int64(1) << 40)
+        f.slot[slot, TIME] = launch
+        f.slot[slot, PROMISE] = launch
+    for core in range(cores):
+        f.cell[core, C_TIME] = launch
+    for line in range(f.line.shape[0]):
+        f.line[line, L_TIME] = launch
+    for number in range(slots + cores + f.line.shape[0] - 1, -1, -1):
+        call(f, number)
+    f.tally[LAST] = launch
+
+
+@compiled
+def follow(f):
+    """Work until nobody has anything to do; False when the pool is too small."""
+    slots, cores = f.slot.shape[0], f.cell.shape[0]
+    while f.tally[TOP] > 0:
+        if f.tally[SHORT]:
+            return False
+        f.tally[TOP] -= 1
+        number = np.int64(f.stack[f.tally[TOP]])
+        f.marked[number] = False
+        if number < slots:
+            router(f, number)
+        elif number < slots + cores:
+            core_acts(f, number - slots)
+        else:
+            line_feeds(f, number - slots - cores)
+    return True
