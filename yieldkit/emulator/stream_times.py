@@ -41,22 +41,27 @@ WHOLE = ~(ONE - 1)
 STRETCH = 6
 COUNT, FIRST, GAP, PACE, LEAD, NEXT = range(6)
 # Slot record: int64[slots, SLOT]
-SLOT = 18
-CORE, COLOUR, PIECE, MOVED, GRANTED, TIME, PROMISE, AHEAD, LINE = range(9)
+SLOT = 19
+CORE, COLOUR, PIECE, MOVED, GRANTED, TIME, PROMISE, SHARED, LINE = range(9)
 BESIDE = 9  # slots of the neighbours in this colour, or -1
 SPAN = 13  # cycles of the links
+SHARE = 17  # share of a link that the last words took, in 1/65536
 # Core record: int64[n, CELL]
-CELL = 9
-TASK, LEFT, BEGUN, C_TIME, C_DONE, C_GRANTED, C_PROMISE, C_AHEAD, ROLE = range(9)
+CELL = 8
+TASK, LEFT, BEGUN, C_TIME, C_DONE, C_GRANTED, C_PROMISE, ROLE = range(8)
 # Line record: int64[lines, LINE_RECORD]
-LINE_RECORD = 5
-L_SLOT, L_PORT, L_LEFT, L_TIME, L_AHEAD = range(5)
+LINE_RECORD = 4
+L_SLOT, L_PORT, L_LEFT, L_TIME = range(4)
+# What a sender remembers of the words it sent: int64[slots + cores + lines, PAST]. When the taker would be through with
+# the last one at PAST_PACE; how many; and of the last two even stretches the first word, its time and the gap.
+PAST = 9
+AHEAD, PAST_PACE, SENT, WORD_0, TIME_0, GAP_0, WORD_1, TIME_1, GAP_1 = range(9)
 # Queues of a slot: arrivals and room by port N, E, S, W, from the core, to the core; promises of the router itself.
 QUEUES = 13
 OWN = 12
 TO_CORE, FROM_CORE = 5, 4
 # Counters
-FREE, USED, LAST, TOP, RAMP, DEPTH, SHORT = range(7)
+FREE, USED, LAST, TOP, RAMP, DEPTH, SHORT, ORDERED, NOW = range(9)
 MERGED = ONE // 2
 """Stretches that differ from a straight line by less become one."""
 
@@ -76,6 +81,7 @@ class Flow(NamedTuple):
     cell: np.ndarray
     line: np.ndarray
     stack: np.ndarray
+    order: np.ndarray
     marked: np.ndarray
     tally: np.ndarray
     task: np.ndarray
@@ -83,15 +89,110 @@ class Flow(NamedTuple):
     first: np.ndarray
     piece: np.ndarray
     bound: np.ndarray
+    past: np.ndarray
+    key: np.ndarray
+
+
+@compiled
+def call(f, number, time):
+    """Have a slot, core or line looked at: soon, or in order of time where words meet on links."""
+    if not f.tally[ORDERED]:
+        if not f.marked[number]:
+            f.marked[number] = True
+            f.stack[f.tally[TOP]] = number
+            f.tally[TOP] += 1
+        return
+    time = max(time, f.tally[NOW])
+    if f.marked[number] and f.key[number] <= time:
+        return
+    top = f.tally[TOP]
+    if top >= f.stack.shape[0]:
+        f.tally[SHORT] = 1
+        return
+    f.marked[number] = True
+    f.key[number] = time
+    f.tally[TOP] = top + 1
+    f.stack[top] = number
+    f.order[top] = time
+    # A heap: the earliest at its root.
+    while top > 0:
+        above = (top - 1) >> 1
+        if f.order[above] <= f.order[top]:
+            break
+        f.order[above], f.order[top] = f.order[top], f.order[above]
+        f.stack[above], f.stack[top] = f.stack[top], f.stack[above]
+        top = above
+
+
+@compiled
+def following(f):
+    """Who is next, or -1."""
+    while f.tally[TOP] > 0:
+        f.tally[TOP] -= 1
+        top = f.tally[TOP]
+        if not f.tally[ORDERED]:
+            number = np.int64(f.stack[top])
+            f.marked[number] = False
+            return number
+        number, time = np.int64(f.stack[0]), f.order[0]
+        f.stack[0], f.order[0] = f.stack[top], f.order[top]
+        at = 0
+        while True:
+            below = 2 * at + 1
+            if below >= top:
+                break
+            if below + 1 < top and f.order[below + 1] < f.order[below]:
+                below += 1
+            if f.order[at] <= f.order[below]:
+                break
+            f.order[below], f.order[at] = f.order[at], f.order[below]
+            f.stack[below], f.stack[at] = f.stack[at], f.stack[below]
+            at = below
+        # Whoever was called again for an earlier time has been looked at.
+        if f.marked[number] and f.key[number] == time:
+            f.marked[number] = False
+            f.tally[NOW] = time
+            return number
+    return np.int64(-1)
+
+
+@compiled
+def backlog(f, number, own, pace, lead):
+    """When the taker will be through with all that was sent, at `pace`."""
+    past = f.past
+    ahead = past[number, AHEAD]
+    if pace > own and past[number, PAST_PACE] != pace:
+        sent = past[number, SENT]
+        since = max(np.int64(0), sent + lead // -pace)
+        for k in range(2):
+            first = past[number, WORD_0 + 3 * k]
+            word = max(first, since)
+            end = past[number, WORD_1] if k == 0 else sent
+            if word < end:
+                time = past[number, TIME_0 + 3 * k] + (word - first) * past[number, GAP_0 + 3 * k]
+                ahead = max(ahead, time + (sent - word) * pace)
+    return ahead
+
+
+@compiled
+def remember(f, number, words, first, gap, pace, ahead):
+    """Note what was sent."""
+    past = f.past
+    past[number, AHEAD], past[number, PAST_PACE] = ahead, pace
+    sent = past[number, SENT]
+    even_on = past[number, TIME_1] + (sent - past[number, WORD_1]) * past[number, GAP_1]
+    if sent == past[number, WORD_1] or abs(even_on - first) > ONE or abs(past[number, GAP_1] - gap) > ONE // 8:
+        for k in range(3):
+            past[number, WORD_0 + k] = past[number, WORD_1 + k]
+        past[number, WORD_1], past[number, TIME_1], past[number, GAP_1] = sent, first, gap
+    past[number, SENT] = sent + words
 
 
 @inlined
-def call(f, number):
-    """Have a slot, core or line looked at."""
-    if not f.marked[number]:
-        f.marked[number] = True
-        f.stack[f.tally[TOP]] = number
-        f.tally[TOP] += 1
+def forget(f, number):
+    """What comes next goes to another taker."""
+    for k in range(PAST):
+        f.past[number, k] = 0
 
 
 @compiled
@@ -248,6 +349,7 @@ def _promise(f, slot):
     ramp = f.tally[RAMP]
     pool = f.pool
     any_promise = False
+    since = np.int64(0)
     while s[slot, GRANTED] < size:
         before = s[slot, GRANTED]
         count = size - before
@@ -306,14 +408,49 @@ def _promise(f, slot):
                 drop(f, slot * QUEUES + 6 + TO_CORE, entering)
         push(f, slot * QUEUES + OWN, n, first, gap, pace, lead)
         push(f, slot * QUEUES + 6 + port, n, first + ONE, gap, pace, _free(f, pace, lead, _latency(f, slot, port)))
+        if not any_promise:
+            since = first
         any_promise = True
     if any_promise:
         if port == FROM_CORE:
-            call(f, f.slot.shape[0] + s[slot, CORE])
+            call(f, f.slot.shape[0] + s[slot, CORE], since)
         elif s[slot, BESIDE + port] >= 0:
-            call(f, s[slot, BESIDE + port])
+            call(f, s[slot, BESIDE + port], since)
         elif s[slot, LINE] >= 0:
-            call(f, f.slot.shape[0] + f.cell.shape[0] + s[slot, LINE])
+            call(f, f.slot.shape[0] + f.cell.shape[0] + s[slot, LINE], since)
+
+
+@compiled
+def _share(f, slot, time, count):
+    """(Pace, words) of a router's colour from `time` on, when others want the same links."""
+    s = f.slot
+    core = s[slot, CORE]
+    tx = f.piece[s[slot, PIECE], P_TX] & 15
+    taken, waiting, coming = np.int64(0), 1, False
+    for other in range(f.first[core], f.first[core + 1]):
+        number = s[other, PIECE]
+        if other == slot or number == 0:
+            continue
+        if f.piece[number, P_TX] & tx == 0:
+            coming = coming or s[other, SHARED] & tx != 0
+            continue
+        there = np.int64(f.head[other * QUEUES + f.piece[number, P_PORT]])
+        room = np.int64(f.head[other * QUEUES + OWN])
+        if s[other, TIME] > time:
+            taken += s[other, SHARE]
+            waiting += 1
+        elif there and room:
+            if max(f.pool[there, FIRST], f.pool[room, FIRST]) <= time:
+                taken += ONE
+                waiting += 1
+            else:
+                coming = True
+        else:
+            coming = True
+    if waiting == 1:
+        return ONE, max(np.int64(1), count // 4) if coming else count
+    share = max(ONE // waiting, ONE - taken)
+    return (ONE * ONE) // share, max(np.int64(1), count // 16)
 
 
 @compiled
@@ -328,15 +465,28 @@ def _move(f, slot):
     pool = f.pool
     arrivals, own = slot * QUEUES + port, slot * QUEUES + OWN
     moved = False
+    since = np.int64(0)
     while f.head[arrivals] and f.head[own]:
         there, room = np.int64(f.head[arrivals]), np.int64(f.head[own])
         count = min(pool[there, COUNT], pool[room, COUNT])
+        pace = ONE
+        if s[slot, SHARED]:
+            time = max(s[slot, TIME], pool[there, FIRST], pool[room, FIRST])
+            if time >= f.tally[NOW] + ONE:
+                call(f, slot, time)
+                break
+            pace, count = _share(f, slot, time, count)
         f.bound[0], f.bound[1] = pool[there, FIRST], pool[there, GAP]
         f.bound[2], f.bound[3] = pool[room, FIRST], pool[room, GAP]
+        ahead = backlog(f, slot, pace, pool[room, PACE], pool[room, LEAD])
         n, first, gap, last, behind = even(
-            f, 2, s[slot, TIME], ONE, count, s[slot, AHEAD], pool[room, PACE], pool[room, LEAD]
+            f, 2, s[slot, TIME], pace, count, ahead, pool[room, PACE], pool[room, LEAD]
         )
-        s[slot, TIME], s[slot, AHEAD] = last + ONE, behind
+        remember(f, slot, n, first, gap, pool[room, PACE], behind)
+        s[slot, TIME] = last + pace
+        s[slot, SHARE] = (ONE * ONE) // max(gap, pace)
+        if not moved:
+            since = first
         drop(f, arrivals, n)
         drop(f, own, n)
         before = s[slot, MOVED]
@@ -367,9 +517,9 @@ def _move(f, slot):
     if moved:
         for side in range(4):
             if (tx >> side) & 1 and s[slot, BESIDE + side] >= 0:
-                call(f, s[slot, BESIDE + side])
+                call(f, s[slot, BESIDE + side], since + s[slot, SPAN + side] * ONE)
         if tx & 16:
-            call(f, f.slot.shape[0] + s[slot, CORE])
+            call(f, f.slot.shape[0] + s[slot, CORE], since + ramp * ONE)
 
 
 @compiled
@@ -385,7 +535,7 @@ def router(f, slot):
         s[slot, PIECE] = f.piece[number, P_NEXT]
         s[slot, MOVED] = 0
         s[slot, GRANTED] = 0
-        s[slot, PROMISE] = max(s[slot, PROMISE], s[slot, TIME])
+        s[slot, PROMISE] = max(s[slot, PROMISE], s[slot, TIME] & WHOLE)
 
 
 @compiled
@@ -396,6 +546,7 @@ def _core_promise(f, core, slot_in, slot_out):
     pool = f.pool
     room = slot_out * QUEUES + 6 + FROM_CORE
     promised = False
+    since = np.int64(0)
     while c[core, C_GRANTED] < f.task[task, IN_WORDS] and f.head[room]:
         head = np.int64(f.head[room])
         count = min(pool[head, COUNT], f.task[task, IN_WORDS] - c[core, C_GRANTED])
@@ -410,9 +561,11 @@ def _core_promise(f, core, slot_in, slot_out):
         drop(f, room, n)
         push(f, f.slot.shape[0] * QUEUES + core, n, first, gap, pace, lead)
         push(f, slot_in * QUEUES + 6 + TO_CORE, n, first + ONE, gap, pace, _free(f, pace, lead, f.tally[RAMP]))
+        if not promised:
+            since = first
         promised = True
     if promised:
-        call(f, slot_in)
+        call(f, slot_in, since)
 
 
 @compiled
@@ -436,13 +589,13 @@ def core_acts(f, core):
             c[core, C_DONE], c[core, C_GRANTED] = 0, 0
             c[core, C_TIME] += f.task[task, START]
             c[core, C_PROMISE] = c[core, C_TIME]
-            c[core, C_AHEAD] = 0
+            forget(f, slots + core)
             if taken and not sent:
                 push(
                     f, slot_in * QUEUES + 6 + TO_CORE, taken, (c[core, C_TIME] & WHOLE) + ONE, own, own,
                     _free(f, own, np.int64(0), f.tally[RAMP]),
                 )  # fmt: skip
-                call(f, slot_in)
+                call(f, slot_in, c[core, C_TIME])
         if not taken and not sent:
             c[core, C_TIME] += f.task[task, TOTAL]
         elif not sent:
@@ -467,6 +620,7 @@ def core_acts(f, core):
                 bounds = 2
             queue = slot_in * QUEUES + TO_CORE
             moved = False
+            since = np.int64(0)
             while c[core, C_DONE] < sent and f.head[room] and (not taken or f.head[queue]):
                 head = np.int64(f.head[room])
                 count = min(pool[head, COUNT], sent - c[core, C_DONE])
@@ -478,10 +632,12 @@ def core_acts(f, core):
                     pace, lead = pool[head, PACE], pool[head, LEAD]
                 else:
                     pace, lead = _pace(f, head, 1 + f.tally[RAMP])
-                n, first, gap, last, behind = even(
-                    f, bounds, c[core, C_TIME], own, count, c[core, C_AHEAD], pace, lead
-                )
-                c[core, C_TIME], c[core, C_AHEAD] = last + own, behind
+                ahead = backlog(f, slots + core, own, pace, lead)
+                n, first, gap, last, behind = even(f, bounds, c[core, C_TIME], own, count, ahead, pace, lead)
+                remember(f, slots + core, n, first, gap, pace, behind)
+                c[core, C_TIME] = last + own
+                if not moved:
+                    since = first + (1 + f.tally[RAMP]) * ONE
                 c[core, C_DONE] += n
                 drop(f, room, n)
                 if taken:
@@ -489,7 +645,7 @@ def core_acts(f, core):
                 push(f, arrivals, n, first + (1 + f.tally[RAMP]) * ONE, gap, 0, 0)
                 moved = True
             if moved:
-                call(f, slot_out)
+                call(f, slot_out, since)
             if c[core, C_DONE] < sent:
                 return
         if taken or sent:
@@ -507,21 +663,48 @@ def line_feeds(f, line):
     pool = f.pool
     slot, port = at[line, L_SLOT], at[line, L_PORT]
     room = slot * QUEUES + 6 + port
+    number = f.slot.shape[0] + f.cell.shape[0] + line
     moved = False
+    since = np.int64(0)
     while at[line, L_LEFT] > 0 and f.head[room]:
         head = np.int64(f.head[room])
         count = min(pool[head, COUNT], at[line, L_LEFT])
         f.bound[0], f.bound[1] = pool[head, FIRST], pool[head, GAP]
         pace, lead = _pace(f, head, np.int64(1))
-        n, first, gap, last, behind = even(f, 1, at[line, L_TIME], ONE, count, at[line, L_AHEAD], pace, lead)
-        at[line, L_TIME], at[line, L_AHEAD] = last + ONE, behind
+        ahead = backlog(f, number, ONE, pace, lead)
+        n, first, gap, last, behind = even(f, 1, at[line, L_TIME], ONE, count, ahead, pace, lead)
+        remember(f, number, n, first, gap, pace, behind)
+        at[line, L_TIME] = last + ONE
+        if not moved:
+            since = first + ONE
         at[line, L_LEFT] -= n
         drop(f, room, n)
         push(f, slot * QUEUES + port, n, first + ONE, gap, 0, 0)
         f.tally[LAST] = max(f.tally[LAST], last + ONE)
         moved = True
     if moved:
-        call(f, slot)
+        call(f, slot, since)
+
+
+@compiled
+def _find_shared(f):
+    """Note for every slot the links that another colour of its router uses too."""
+    s = f.slot
+    for core in range(f.cell.shape[0]):
+        for slot in range(f.first[core], f.first[core + 1]):
+            number = s[slot, PIECE]
+            s[slot, SHARED] = 0
+            while number:
+                s[slot, SHARED] |= f.piece[number, P_TX] & 15
+                number = f.piece[number, P_NEXT]
+        once, twice = np.int64(0), np.int64(0)
+        for slot in range(f.first[core], f.first[core + 1]):
+            twice |= once & s[slot, SHARED]
+            once |= s[slot, SHARED]
+        for slot in range(f.first[core], f.first[core + 1]):
+            s[slot, SHARED] &= twice
+            if s[slot, SHARED]:
+                f.tally[ORDERED] = 1
 
 
 @compiled
@@ -529,6 +712,7 @@ def prepare(f, launch):
     """Every queue has room at the start, at cycle `launch`; everybody looks once."""
     slots, cores = f.slot.shape[0], f.cell.shape[0]
     depth = f.tally[DEPTH]
+    _find_shared(f)
     for slot in range(slots):
         for port in range(6):
             # Only queues that are used need a stretch.
@@ -549,7 +733,7 @@ def prepare(f, launch):
     for line in range(f.line.shape[0]):
         f.line[line, L_TIME] = launch
     for number in range(slots + cores + f.line.shape[0] - 1, -1, -1):
-        call(f, number)
+        call(f, number, launch)
     f.tally[LAST] = launch
 
 
@@ -557,16 +741,15 @@ def prepare(f, launch):
 def follow(f):
     """Work until nobody has anything to do; False when the pool is too small."""
     slots, cores = f.slot.shape[0], f.cell.shape[0]
-    while f.tally[TOP] > 0:
+    number = following(f)
+    while number >= 0:
         if f.tally[SHORT]:
             return False
-        f.tally[TOP] -= 1
-        number = np.int64(f.stack[f.tally[TOP]])
-        f.marked[number] = False
         if number < slots:
             router(f, number)
         elif number < slots + cores:
             core_acts(f, number - slots)
         else:
             line_feeds(f, number - slots - cores)
+        number = following(f)
     return True

@@ -217,7 +217,7 @@ def _flow(
     for number, (at, port, total) in enumerate(fed):
         line[number, times.L_SLOT], line[number, times.L_PORT], line[number, times.L_LEFT] = at, port, total
         slot[at, times.LINE] = number
-    tally = np.zeros(8, np.int64)
+    tally = np.zeros(10, np.int64)
     tally[times.USED] = 1
     tally[times.RAMP], tally[times.DEPTH] = ramp, depth
     queues = slots * times.QUEUES + n
@@ -229,7 +229,8 @@ def _flow(
         slot=slot,
         cell=cell,
         line=line,
-        stack=np.zeros(work + 1, np.int32),
+        stack=np.zeros(4 * work + 64, np.int32),
+        order=np.zeros(4 * work + 64, np.int64),
         marked=np.zeros(work, np.bool_),
         tally=tally,
         task=tasks,
@@ -237,4 +238,6 @@ def _flow(
         first=paths.first,
         piece=paths.piece,
         bound=np.zeros(16, np.int64),
+        past=np.zeros((work, times.PAST), np.int64),
+        key=np.zeros(work, np.int64),
     )
