@@ -46,6 +46,7 @@ CORE, COLOUR, PIECE, MOVED, GRANTED, TIME, PROMISE, SHARED, LINE = range(9)
 BESIDE = 9  # slots of the neighbours in this colour, or -1
 SPAN = 13  # cycles of the links
 SHARE = 17  # share of a link that the last words took, in 1/65536
+PROMISED = 18  # the piece that room is promised for
 # Core record: int64[n, CELL]
 CELL = 8
 TASK, LEFT, BEGUN, C_TIME, C_DONE, C_GRANTED, C_PROMISE, ROLE = range(8)
@@ -61,7 +62,9 @@ QUEUES = 13
 OWN = 12
 TO_CORE, FROM_CORE = 5, 4
 # Counters
-FREE, USED, LAST, TOP, RAMP, DEPTH, SHORT, ORDERED, NOW = range(9)
+FREE, USED, LAST, TOP, RAMP, DEPTH, SHORT, NOW, WAITING, LOCAL, DIRTY = range(11)
+NEARBY = 64
+"""Cores that are visited one after the other for a single movement before all are gone through."""
 MERGED = ONE // 2
 """Stretches that differ from a straight line by less become one."""
 
@@ -81,8 +84,10 @@ class Flow(NamedTuple):
     cell: np.ndarray
     line: np.ndarray
     stack: np.ndarray
+    waiting: np.ndarray
     order: np.ndarray
     marked: np.ndarray
+    marked_core: np.ndarray
     tally: np.ndarray
     task: np.ndarray
     rank: np.ndarray
@@ -94,25 +99,38 @@ class Flow(NamedTuple):
 
 
 @compiled
-def call(f, number, time):
-    """Have a slot, core or line looked at: soon, or in order of time where words meet on links."""
-    if not f.tally[ORDERED]:
-        if not f.marked[number]:
-            f.marked[number] = True
-            f.stack[f.tally[TOP]] = number
-            f.tally[TOP] += 1
-        return
-    time = max(time, f.tally[NOW])
-    if f.marked[number] and f.key[number] <= time:
-        return
-    top = f.tally[TOP]
-    if top >= f.stack.shape[0]:
-        f.tally[SHORT] = 1
+def call(f, number):
+    """Have a slot, core or line looked at."""
+    if f.marked[number]:
         return
     f.marked[number] = True
-    f.key[number] = time
-    f.tally[TOP] = top + 1
-    f.stack[top] = number
+    slots, cores = f.slot.shape[0], f.cell.shape[0]
+    if number < slots:
+        core = f.slot[number, CORE]
+    elif number < slots + cores:
+        core = np.int64(number - slots)
+    else:
+        core = f.slot[f.line[number - slots - cores, L_SLOT], CORE]
+    if not f.marked_core[core]:
+        f.marked_core[core] = True
+        f.tally[DIRTY] += 1
+        if f.tally[LOCAL]:
+            f.stack[f.tally[TOP]] = core
+            f.tally[TOP] += 1
+
+
+@compiled
+def at_time(f, slot, time):
+    """Have a router move words of a shared link at a time, in order of time."""
+    if f.key[slot] != 0 and f.key[slot] <= time:
+        return
+    top = f.tally[WAITING]
+    if top >= f.order.shape[0]:
+        f.tally[SHORT] = 1
+        return
+    f.key[slot] = time
+    f.tally[WAITING] = top + 1
+    f.waiting[top] = slot
     f.order[top] = time
     # A heap: the earliest at its root.
     while top > 0:
@@ -120,22 +138,18 @@ def call(f, number, time):
         if f.order[above] <= f.order[top]:
             break
         f.order[above], f.order[top] = f.order[top], f.order[above]
-        f.stack[above], f.stack[top] = f.stack[top], f.stack[above]
+        f.waiting[above], f.waiting[top] = f.waiting[top], f.waiting[above]
         top = above
 
 
 @compiled
-def following(f):
-    """Who is next, or -1."""
-    while f.tally[TOP] > 0:
-        f.tally[TOP] -= 1
-        top = f.tally[TOP]
-        if not f.tally[ORDERED]:
-            number = np.int64(f.stack[top])
-            f.marked[number] = False
-            return number
-        number, time = np.int64(f.stack[0]), f.order[0]
-        f.stack[0], f.order[0] = f.stack[top], f.order[top]
+def earliest(f):
+    """The router that is to move next on a shared link, or -1; sets the time."""
+    while f.tally[WAITING] > 0:
+        f.tally[WAITING] -= 1
+        top = f.tally[WAITING]
+        slot, time = np.int64(f.waiting[0]), f.order[0]
+        f.waiting[0], f.order[0] = f.waiting[top], f.order[top]
         at = 0
         while True:
             below = 2 * at + 1
@@ -146,13 +160,13 @@ def following(f):
             if f.order[at] <= f.order[below]:
                 break
             f.order[below], f.order[at] = f.order[at], f.order[below]
-            f.stack[below], f.stack[at] = f.stack[at], f.stack[below]
+            f.waiting[below], f.waiting[at] = f.waiting[at], f.waiting[below]
             at = below
-        # Whoever was called again for an earlier time has been looked at.
-        if f.marked[number] and f.key[number] == time:
-            f.marked[number] = False
+        # Whoever was called again for an earlier time has moved.
+        if f.key[slot] == time:
+            f.key[slot] = 0
             f.tally[NOW] = time
-            return number
+            return slot
     return np.int64(-1)
 
 
@@ -339,9 +353,9 @@ def _latency(f, slot, port):
 
 @compiled
 def _promise(f, slot):
-    """Promise room for words of the present piece as far as all targets have."""
+    """Promise room for words of a piece as far as all targets have; True when it is promised whole."""
     s = f.slot
-    number = s[slot, PIECE]
+    number = s[slot, PROMISED]
     size = f.piece[number, P_WORDS]
     tx = f.piece[number, P_TX]
     port = f.piece[number, P_PORT]
@@ -349,7 +363,6 @@ def _promise(f, slot):
     ramp = f.tally[RAMP]
     pool = f.pool
     any_promise = False
-    since = np.int64(0)
     while s[slot, GRANTED] < size:
         before = s[slot, GRANTED]
         count = size - before
@@ -408,16 +421,15 @@ def _promise(f, slot):
                 drop(f, slot * QUEUES + 6 + TO_CORE, entering)
         push(f, slot * QUEUES + OWN, n, first, gap, pace, lead)
         push(f, slot * QUEUES + 6 + port, n, first + ONE, gap, pace, _free(f, pace, lead, _latency(f, slot, port)))
-        if not any_promise:
-            since = first
         any_promise = True
     if any_promise:
         if port == FROM_CORE:
-            call(f, f.slot.shape[0] + s[slot, CORE], since)
+            call(f, f.slot.shape[0] + s[slot, CORE])
         elif s[slot, BESIDE + port] >= 0:
-            call(f, s[slot, BESIDE + port], since)
+            call(f, s[slot, BESIDE + port])
         elif s[slot, LINE] >= 0:
-            call(f, f.slot.shape[0] + f.cell.shape[0] + s[slot, LINE], since)
+            call(f, f.slot.shape[0] + f.cell.shape[0] + s[slot, LINE])
+    return s[slot, GRANTED] == size
 
 
 @compiled
@@ -465,15 +477,14 @@ def _move(f, slot):
     pool = f.pool
     arrivals, own = slot * QUEUES + port, slot * QUEUES + OWN
     moved = False
-    since = np.int64(0)
-    while f.head[arrivals] and f.head[own]:
+    while f.head[arrivals] and f.head[own] and s[slot, MOVED] < f.piece[number, P_WORDS]:
         there, room = np.int64(f.head[arrivals]), np.int64(f.head[own])
-        count = min(pool[there, COUNT], pool[room, COUNT])
+        count = min(pool[there, COUNT], pool[room, COUNT], f.piece[number, P_WORDS] - s[slot, MOVED])
         pace = ONE
         if s[slot, SHARED]:
             time = max(s[slot, TIME], pool[there, FIRST], pool[room, FIRST])
             if time >= f.tally[NOW] + ONE:
-                call(f, slot, time)
+                at_time(f, slot, time)
                 break
             pace, count = _share(f, slot, time, count)
         f.bound[0], f.bound[1] = pool[there, FIRST], pool[there, GAP]
@@ -485,8 +496,6 @@ def _move(f, slot):
         remember(f, slot, n, first, gap, pool[room, PACE], behind)
         s[slot, TIME] = last + pace
         s[slot, SHARE] = (ONE * ONE) // max(gap, pace)
-        if not moved:
-            since = first
         drop(f, arrivals, n)
         drop(f, own, n)
         before = s[slot, MOVED]
@@ -517,9 +526,9 @@ def _move(f, slot):
     if moved:
         for side in range(4):
             if (tx >> side) & 1 and s[slot, BESIDE + side] >= 0:
-                call(f, s[slot, BESIDE + side], since + s[slot, SPAN + side] * ONE)
+                call(f, s[slot, BESIDE + side])
         if tx & 16:
-            call(f, f.slot.shape[0] + s[slot, CORE], since + ramp * ONE)
+            call(f, f.slot.shape[0] + s[slot, CORE])
 
 
 @compiled
@@ -527,15 +536,21 @@ def router(f, slot):
     """Let a router promise and move what it can."""
     s = f.slot
     while s[slot, PIECE]:
-        _promise(f, slot)
+        while s[slot, PROMISED] and _promise(f, slot):
+            # What comes through the same port next cannot come sooner; another port has to wait for the switch.
+            following = f.piece[s[slot, PROMISED], P_NEXT]
+            if following and f.piece[following, P_PORT] != f.piece[s[slot, PROMISED], P_PORT]:
+                break
+            s[slot, PROMISED], s[slot, GRANTED] = following, 0
         _move(f, slot)
         number = s[slot, PIECE]
         if s[slot, MOVED] < f.piece[number, P_WORDS]:
             return
+        if s[slot, PROMISED] == number:
+            s[slot, PROMISED], s[slot, GRANTED] = f.piece[number, P_NEXT], 0
+            s[slot, PROMISE] = max(s[slot, PROMISE], s[slot, TIME] & WHOLE)
         s[slot, PIECE] = f.piece[number, P_NEXT]
         s[slot, MOVED] = 0
-        s[slot, GRANTED] = 0
-        s[slot, PROMISE] = max(s[slot, PROMISE], s[slot, TIME] & WHOLE)
 
 
 @compiled
@@ -546,7 +561,6 @@ def _core_promise(f, core, slot_in, slot_out):
     pool = f.pool
     room = slot_out * QUEUES + 6 + FROM_CORE
     promised = False
-    since = np.int64(0)
     while c[core, C_GRANTED] < f.task[task, IN_WORDS] and f.head[room]:
         head = np.int64(f.head[room])
         count = min(pool[head, COUNT], f.task[task, IN_WORDS] - c[core, C_GRANTED])
@@ -561,11 +575,9 @@ def _core_promise(f, core, slot_in, slot_out):
         drop(f, room, n)
         push(f, f.slot.shape[0] * QUEUES + core, n, first, gap, pace, lead)
         push(f, slot_in * QUEUES + 6 + TO_CORE, n, first + ONE, gap, pace, _free(f, pace, lead, f.tally[RAMP]))
-        if not promised:
-            since = first
         promised = True
     if promised:
-        call(f, slot_in, since)
+        call(f, slot_in)
 
 
 @compiled
@@ -595,7 +607,7 @@ def core_acts(f, core):
                     f, slot_in * QUEUES + 6 + TO_CORE, taken, (c[core, C_TIME] & WHOLE) + ONE, own, own,
                     _free(f, own, np.int64(0), f.tally[RAMP]),
                 )  # fmt: skip
-                call(f, slot_in, c[core, C_TIME])
+                call(f, slot_in)
         if not taken and not sent:
             c[core, C_TIME] += f.task[task, TOTAL]
         elif not sent:
@@ -620,7 +632,6 @@ def core_acts(f, core):
                 bounds = 2
             queue = slot_in * QUEUES + TO_CORE
             moved = False
-            since = np.int64(0)
             while c[core, C_DONE] < sent and f.head[room] and (not taken or f.head[queue]):
                 head = np.int64(f.head[room])
                 count = min(pool[head, COUNT], sent - c[core, C_DONE])
@@ -636,8 +647,6 @@ def core_acts(f, core):
                 n, first, gap, last, behind = even(f, bounds, c[core, C_TIME], own, count, ahead, pace, lead)
                 remember(f, slots + core, n, first, gap, pace, behind)
                 c[core, C_TIME] = last + own
-                if not moved:
-                    since = first + (1 + f.tally[RAMP]) * ONE
                 c[core, C_DONE] += n
                 drop(f, room, n)
                 if taken:
@@ -645,7 +654,7 @@ def core_acts(f, core):
                 push(f, arrivals, n, first + (1 + f.tally[RAMP]) * ONE, gap, 0, 0)
                 moved = True
             if moved:
-                call(f, slot_out, since)
+                call(f, slot_out)
             if c[core, C_DONE] < sent:
                 return
         if taken or sent:
@@ -665,7 +674,6 @@ def line_feeds(f, line):
     room = slot * QUEUES + 6 + port
     number = f.slot.shape[0] + f.cell.shape[0] + line
     moved = False
-    since = np.int64(0)
     while at[line, L_LEFT] > 0 and f.head[room]:
         head = np.int64(f.head[room])
         count = min(pool[head, COUNT], at[line, L_LEFT])
@@ -675,20 +683,18 @@ def line_feeds(f, line):
         n, first, gap, last, behind = even(f, 1, at[line, L_TIME], ONE, count, ahead, pace, lead)
         remember(f, number, n, first, gap, pace, behind)
         at[line, L_TIME] = last + ONE
-        if not moved:
-            since = first + ONE
         at[line, L_LEFT] -= n
         drop(f, room, n)
         push(f, slot * QUEUES + port, n, first + ONE, gap, 0, 0)
         f.tally[LAST] = max(f.tally[LAST], last + ONE)
         moved = True
     if moved:
-        call(f, slot, since)
+        call(f, slot)
 
 
 @compiled
-def _find_shared(f):
-    """Note for every slot the links that another colour of its router uses too."""
+def _find_shared(f, meets):
+    """Note for every slot the links that a colour uses too which meets its own (`meets` int64[24], masks)."""
     s = f.slot
     for core in range(f.cell.shape[0]):
         for slot in range(f.first[core], f.first[core + 1]):
@@ -697,22 +703,22 @@ def _find_shared(f):
             while number:
                 s[slot, SHARED] |= f.piece[number, P_TX] & 15
                 number = f.piece[number, P_NEXT]
-        once, twice = np.int64(0), np.int64(0)
         for slot in range(f.first[core], f.first[core + 1]):
-            twice |= once & s[slot, SHARED]
-            once |= s[slot, SHARED]
+            common = np.int64(0)
+            for other in range(f.first[core], f.first[core + 1]):
+                if other != slot and (meets[s[slot, COLOUR]] >> s[other, COLOUR]) & 1:
+                    common |= s[other, SHARED] & 15
+            s[slot, SHARED] |= (s[slot, SHARED] & common) << 4
         for slot in range(f.first[core], f.first[core + 1]):
-            s[slot, SHARED] &= twice
-            if s[slot, SHARED]:
-                f.tally[ORDERED] = 1
+            s[slot, SHARED] >>= 4
 
 
 @compiled
-def prepare(f, launch):
+def prepare(f, launch, meets):
     """Every queue has room at the start, at cycle `launch`; everybody looks once."""
     slots, cores = f.slot.shape[0], f.cell.shape[0]
     depth = f.tally[DEPTH]
-    _find_shared(f)
+    _find_shared(f, meets)
     for slot in range(slots):
         for port in range(6):
             # Only queues that are used need a stretch.
@@ -727,29 +733,66 @@ def prepare(f, launch):
             if used:
                 push(f, slot * QUEUES + 6 + port, depth, launch, 0, 0, np.int64(1) << 40)
         f.slot[slot, TIME] = launch
+        f.slot[slot, PROMISED] = f.slot[slot, PIECE]
         f.slot[slot, PROMISE] = launch
     for core in range(cores):
         f.cell[core, C_TIME] = launch
     for line in range(f.line.shape[0]):
         f.line[line, L_TIME] = launch
     for number in range(slots + cores + f.line.shape[0] - 1, -1, -1):
-        call(f, number, launch)
+        call(f, number)
     f.tally[LAST] = launch
+
+
+@compiled
+def _visit(f, core):
+    """Let a core and its router do all they can."""
+    slots, cores = f.slot.shape[0], f.cell.shape[0]
+    f.marked_core[core] = True
+    again = True
+    while again:
+        again = False
+        if f.marked[slots + core]:
+            f.marked[slots + core] = False
+            core_acts(f, core)
+        for slot in range(f.first[core], f.first[core + 1]):
+            if f.marked[slot]:
+                f.marked[slot] = False
+                router(f, slot)
+                again = True
+            line = f.slot[slot, LINE]
+            if line >= 0 and f.marked[slots + cores + line]:
+                f.marked[slots + cores + line] = False
+                line_feeds(f, line)
+                again = True
+        again = again or f.marked[slots + core]
+    f.marked_core[core] = False
+    f.tally[DIRTY] -= 1
 
 
 @compiled
 def follow(f):
     """Work until nobody has anything to do; False when the pool is too small."""
-    slots, cores = f.slot.shape[0], f.cell.shape[0]
-    number = following(f)
-    while number >= 0:
-        if f.tally[SHORT]:
-            return False
-        if number < slots:
-            router(f, number)
-        elif number < slots + cores:
-            core_acts(f, number - slots)
-        else:
-            line_feeds(f, number - slots - cores)
-        number = following(f)
-    return True
+    cores = f.cell.shape[0]
+    while True:
+        # News runs along lines of cores: in one direction or the other it finds every core in its way in order.
+        while f.tally[DIRTY] > 0:
+            for core in range(cores):
+                if f.marked_core[core]:
+                    _visit(f, core)
+            for core in range(cores - 1, -1, -1):
+                if f.marked_core[core]:
+                    _visit(f, core)
+            if f.tally[SHORT]:
+                return False
+        slot = earliest(f)
+        if slot < 0:
+            return True
+        f.tally[LOCAL], f.tally[TOP] = 1, 0
+        call(f, slot)
+        left = NEARBY
+        while f.tally[TOP] > 0 and left > 0:
+            f.tally[TOP] -= 1
+            _visit(f, np.int64(f.stack[f.tally[TOP]]))
+            left -= 1
+        f.tally[LOCAL] = 0

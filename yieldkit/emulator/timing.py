@@ -15,6 +15,7 @@ import numpy.typing as npt
 from yieldkit.emulator import stream_tasks as words
 from yieldkit.emulator import stream_times as times
 from yieldkit.emulator.channels import COLOUR_OF
+from yieldkit.emulator.code import channels_of
 from yieldkit.emulator.cost import Timing
 from yieldkit.emulator.host_words import inputs_of
 from yieldkit.emulator.isa import COLOURS
@@ -61,10 +62,11 @@ def launch_cycles(
     pitches = np.ones((n, 4), np.int64) if link_pitches is None else np.asarray(link_pitches, np.int64).reshape(n, 4)
     spans = pitches * timing.pitch_cycles
     fed = [(slot, port, total) for (slot, port), total in _fed(lines).items()]
+    meets = _meets(program, low)
     pool = 8 * slots + 4 * n + 1024
     while True:
         flow = _flow(paths, tasks, task_at, task_count, spans, fed, pool, timing.ramp_cycles, queue_depth)
-        times.prepare(flow, np.int64(timing.launch_cycles) * times.ONE)
+        times.prepare(flow, np.int64(timing.launch_cycles) * times.ONE, meets)
         if times.follow(flow):
             break
         pool *= 2
@@ -162,6 +164,16 @@ def _lines(low: LoweredLaunch, program: Program, paths: words.Paths) -> I64:
     return np.array(found, np.int64).reshape(-1, 5)
 
 
+def _meets(program: Program, low: LoweredLaunch) -> I64:
+    """int64[24]: for each colour a mask of those that move in the same phase as it does."""
+    meets = np.zeros(COLOURS, np.int64)
+    for phase in low.launch.phases:
+        mine = {colour for channel in channels_of(program, phase) for colour in low.colours[channel]}
+        for colour in mine:
+            meets[colour] |= sum(1 << other for other in mine)
+    return meets
+
+
 def _fed(lines: I64) -> dict[tuple[int, int], int]:
     """Words by slot and port, control words included."""
     fed: dict[tuple[int, int], int] = {}
@@ -217,7 +229,7 @@ def _flow(
     for number, (at, port, total) in enumerate(fed):
         line[number, times.L_SLOT], line[number, times.L_PORT], line[number, times.L_LEFT] = at, port, total
         slot[at, times.LINE] = number
-    tally = np.zeros(10, np.int64)
+    tally = np.zeros(12, np.int64)
     tally[times.USED] = 1
     tally[times.RAMP], tally[times.DEPTH] = ramp, depth
     queues = slots * times.QUEUES + n
@@ -229,9 +241,11 @@ def _flow(
         slot=slot,
         cell=cell,
         line=line,
-        stack=np.zeros(4 * work + 64, np.int32),
-        order=np.zeros(4 * work + 64, np.int64),
+        stack=np.zeros(n + 1, np.int32),
+        waiting=np.zeros(4 * slots + 64, np.int32),
+        order=np.zeros(4 * slots + 64, np.int64),
         marked=np.zeros(work, np.bool_),
+        marked_core=np.zeros(n, np.bool_),
         tally=tally,
         task=tasks,
         rank=paths.rank,
@@ -239,5 +253,5 @@ def _flow(
         piece=paths.piece,
         bound=np.zeros(16, np.int64),
         past=np.zeros((work, times.PAST), np.int64),
-        key=np.zeros(work, np.int64),
+        key=np.zeros(slots, np.int64),
     )
