@@ -236,8 +236,8 @@ def line_runs(paths, lines):
 
 
 @compiled
-def _pass_on(paths, slot, stack, marked, top):
-    """Let a router move all that waits for it; (top of the stack, whether there was room)."""
+def _pass_on(paths, slot, marked):
+    """Let a router move all that waits for it; False when there was no room."""
     core = np.int64(paths.core[slot])
     colour = np.int64(paths.colour[slot])
     role = np.int64(paths.role[core])
@@ -245,16 +245,13 @@ def _pass_on(paths, slot, stack, marked, top):
         route = np.int64(paths.route[role, colour, paths.position[slot]])
         rx = route & 7
         if rx == 0 or rx > 5:
-            return top, True
+            return True
         port = rx - 1
         head = np.int64(paths.queue[slot, port, 0])
         if head == 0:
-            return top, True
-        run = paths.run[head]
+            return True
         tx = (route >> 3) & 31
-        blocks = run[R_BLOCKS]
-        control = run[R_CONTROL]
-        words = run[R_WORDS]
+        blocks, words, control = paths.run[head, R_BLOCKS], paths.run[head, R_WORDS], paths.run[head, R_CONTROL]
         acts = False
         if control == ADVANCE:
             acts = not (route >> 8) & 1 and paths.position[slot] < 3
@@ -263,42 +260,44 @@ def _pass_on(paths, slot, stack, marked, top):
         if acts:
             blocks = 1
         if not _note(paths, slot, port, tx, blocks, words, control):
-            return top, False
+            return False
         for side in range(4):
             if (tx >> side) & 1:
                 other = paths.neighbour[core, side]
                 if other >= 0 and paths.rank[paths.role[other], colour] >= 0:
                     beside = paths.first[other] + paths.rank[paths.role[other], colour]
                     if not _append(paths, beside, (side + 2) & 3, blocks, words, control):
-                        return top, False
-                    if not marked[beside]:
-                        marked[beside] = True
-                        stack[top] = beside
-                        top += 1
+                        return False
+                    marked[beside] = True
         if acts:
             paths.position[slot] = paths.position[slot] + 1 if control == ADVANCE else 0
-        run[R_BLOCKS] -= blocks
-        if run[R_BLOCKS] == 0:
-            paths.queue[slot, port, 0] = run[R_NEXT]
-            if run[R_NEXT] == 0:
+        paths.run[head, R_BLOCKS] -= blocks
+        if paths.run[head, R_BLOCKS] == 0:
+            paths.queue[slot, port, 0] = paths.run[head, R_NEXT]
+            if paths.run[head, R_NEXT] == 0:
                 paths.queue[slot, port, 1] = 0
 
 
 @compiled
-def find_pieces(paths, stack, marked):
-    """Work out what every router moves, in order; False when there is no room."""
-    top = 0
-    for slot in range(paths.core.shape[0]):
+def find_pieces(paths, marked):
+    """Work out what every router moves, in order; False when there is no room. `marked` is bool[slots], all False."""
+    slots = paths.core.shape[0]
+    for slot in range(slots):
         for port in range(5):
-            if paths.queue[slot, port, 0] and not marked[slot]:
-                marked[slot] = True
-                stack[top] = slot
-                top += 1
-    while top > 0:
-        top -= 1
-        slot = stack[top]
-        marked[slot] = False
-        top, good = _pass_on(paths, slot, stack, marked, top)
-        if not good:
-            return False
+            marked[slot] = marked[slot] or paths.queue[slot, port, 0] != 0
+    # Words run along lines: going through the slots in both directions finds each router in its turn.
+    again = True
+    while again:
+        again = False
+        for slot in range(slots):
+            if marked[slot]:
+                again = True
+                marked[slot] = False
+                if not _pass_on(paths, slot, marked):
+                    return False
+        for slot in range(slots - 1, -1, -1):
+            if marked[slot]:
+                marked[slot] = False
+                if not _pass_on(paths, slot, marked):
+                    return False
     return True

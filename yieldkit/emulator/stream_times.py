@@ -65,8 +65,8 @@ TO_CORE, FROM_CORE = 5, 4
 FREE, USED, LAST, TOP, RAMP, DEPTH, SHORT, NOW, WAITING, LOCAL, DIRTY = range(11)
 NEARBY = 64
 """Cores that are visited one after the other for a single movement before all are gone through."""
-MERGED = ONE // 2
-"""Stretches that differ from a straight line by less become one."""
+MERGED, PART = ONE // 2, 9
+"""Stretches that differ from a straight line by less than half a cycle, or 1/512 of the time so far, become one."""
 
 
 class Flow(NamedTuple):
@@ -216,14 +216,11 @@ def push(f, queue, count, first, gap, pace, lead):
     tail = np.int64(f.tail[queue])
     if tail and pool[tail, PACE] == pace:
         have = pool[tail, COUNT]
-        expected = pool[tail, FIRST] + have * pool[tail, GAP]
-        last = first + (count - 1) * gap
-        through = -((pool[tail, FIRST] - last) // (have + count - 1))
-        if (
-            abs(expected - first) <= MERGED or have == 1
-        ) and abs(pool[tail, FIRST] + have * through - first) <= MERGED and abs(
-            pool[tail, FIRST] + (have - 1) * (through - pool[tail, GAP]) - pool[tail, FIRST]
-        ) <= MERGED:
+        begin = pool[tail, FIRST]
+        # Rounded up, so that the last word is not before its cycle.
+        through = -((begin - first - (count - 1) * gap) // (have + count - 1))
+        most = max(np.int64(MERGED), first >> PART)
+        if abs(begin + have * through - first) <= most and abs((have - 1) * (through - pool[tail, GAP])) <= most:
             pool[tail, COUNT] = have + count
             pool[tail, GAP] = through
             pool[tail, LEAD] = min(pool[tail, LEAD], lead)

@@ -195,7 +195,7 @@ def _pieces(paths: words.Paths, tasks: I64, task_at: I64, task_count: I64, lines
         if (
             words.core_runs(tried, tasks, task_at, task_count)
             and words.line_runs(tried, lines)
-            and words.find_pieces(tried, np.zeros(slots + 1, np.int32), np.zeros(slots, np.bool_))
+            and words.find_pieces(tried, np.zeros(slots, np.bool_))
         ):
             return tried
         room *= 2
