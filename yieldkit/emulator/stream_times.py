@@ -65,6 +65,10 @@ TO_CORE, FROM_CORE = 5, 4
 FREE, USED, LAST, TOP, RAMP, DEPTH, SHORT, NOW, WAITING, LOCAL, DIRTY = range(11)
 NEARBY = 64
 """Cores that are visited one after the other for a single movement before all are gone through."""
+LEAST = ONE // 8
+"""Of a shared link less than this is not worth beginning with."""
+PARTS = 16
+"""Words that others may join on a link move in parts, so many times fewer than there are."""
 MERGED, PART = ONE // 2, 9
 """Stretches that differ from a straight line by less than half a cycle, or 1/512 of the time so far, become one."""
 
@@ -95,6 +99,7 @@ class Flow(NamedTuple):
     piece: np.ndarray
     bound: np.ndarray
     past: np.ndarray
+    meets: np.ndarray
     key: np.ndarray
 
 
@@ -431,35 +436,33 @@ def _promise(f, slot):
 
 @compiled
 def _share(f, slot, time, count):
-    """(Pace, words) of a router's colour from `time` on, when others want the same links."""
+    """What a colour gets of the links and the ramp that it shares: (pace, words, 0), or (0, 0, when to look again)."""
     s = f.slot
     core = s[slot, CORE]
-    tx = f.piece[s[slot, PIECE], P_TX] & 15
+    tx = f.piece[s[slot, PIECE], P_TX] & s[slot, SHARED]
     taken, waiting, coming = np.int64(0), 1, False
+    free = np.int64(1) << 62
     for other in range(f.first[core], f.first[core + 1]):
         number = s[other, PIECE]
-        if other == slot or number == 0:
+        if other == slot or number == 0 or not (f.meets[s[slot, COLOUR]] >> s[other, COLOUR]) & 1:
             continue
         if f.piece[number, P_TX] & tx == 0:
             coming = coming or s[other, SHARED] & tx != 0
             continue
-        there = np.int64(f.head[other * QUEUES + f.piece[number, P_PORT]])
-        room = np.int64(f.head[other * QUEUES + OWN])
+        coming = True
         if s[other, TIME] > time:
             taken += s[other, SHARE]
+            free = min(free, s[other, TIME])
+            continue
+        there = np.int64(f.head[other * QUEUES + f.piece[number, P_PORT]])
+        room = np.int64(f.head[other * QUEUES + OWN])
+        if there and room and max(f.pool[there, FIRST], f.pool[room, FIRST]) <= time:
             waiting += 1
-        elif there and room:
-            if max(f.pool[there, FIRST], f.pool[room, FIRST]) <= time:
-                taken += ONE
-                waiting += 1
-            else:
-                coming = True
-        else:
-            coming = True
-    if waiting == 1:
-        return ONE, max(np.int64(1), count // 4) if coming else count
-    share = max(ONE // waiting, ONE - taken)
-    return (ONE * ONE) // share, max(np.int64(1), count // 16)
+    if taken > ONE - LEAST:
+        return np.int64(0), np.int64(0), free
+    if not coming:
+        return ONE, count, np.int64(0)
+    return (ONE * ONE * waiting) // (ONE - taken), max(np.int64(1), count // PARTS), np.int64(0)
 
 
 @compiled
@@ -479,11 +482,14 @@ def _move(f, slot):
         count = min(pool[there, COUNT], pool[room, COUNT], f.piece[number, P_WORDS] - s[slot, MOVED])
         pace = ONE
         if s[slot, SHARED]:
-            time = max(s[slot, TIME], pool[there, FIRST], pool[room, FIRST])
+            time = max(s[slot, TIME], pool[there, FIRST], pool[room, FIRST], f.tally[NOW])
             if time >= f.tally[NOW] + ONE:
                 at_time(f, slot, time)
                 break
-            pace, count = _share(f, slot, time, count)
+            pace, count, later = _share(f, slot, time, count)
+            if pace == 0:
+                at_time(f, slot, later)
+                break
         f.bound[0], f.bound[1] = pool[there, FIRST], pool[there, GAP]
         f.bound[2], f.bound[3] = pool[room, FIRST], pool[room, GAP]
         ahead = backlog(f, slot, pace, pool[room, PACE], pool[room, LEAD])
@@ -690,32 +696,32 @@ def line_feeds(f, line):
 
 
 @compiled
-def _find_shared(f, meets):
-    """Note for every slot the links that a colour uses too which meets its own (`meets` int64[24], masks)."""
+def _find_shared(f):
+    """Note for every slot the links that a colour uses too which meets its own."""
     s = f.slot
     for core in range(f.cell.shape[0]):
         for slot in range(f.first[core], f.first[core + 1]):
             number = s[slot, PIECE]
             s[slot, SHARED] = 0
             while number:
-                s[slot, SHARED] |= f.piece[number, P_TX] & 15
+                s[slot, SHARED] |= f.piece[number, P_TX]
                 number = f.piece[number, P_NEXT]
         for slot in range(f.first[core], f.first[core + 1]):
             common = np.int64(0)
             for other in range(f.first[core], f.first[core + 1]):
-                if other != slot and (meets[s[slot, COLOUR]] >> s[other, COLOUR]) & 1:
-                    common |= s[other, SHARED] & 15
-            s[slot, SHARED] |= (s[slot, SHARED] & common) << 4
+                if other != slot and (f.meets[s[slot, COLOUR]] >> s[other, COLOUR]) & 1:
+                    common |= s[other, SHARED] & 31
+            s[slot, SHARED] |= (s[slot, SHARED] & common) << 5
         for slot in range(f.first[core], f.first[core + 1]):
-            s[slot, SHARED] >>= 4
+            s[slot, SHARED] >>= 5
 
 
 @compiled
-def prepare(f, launch, meets):
+def prepare(f, launch):
     """Every queue has room at the start, at cycle `launch`; everybody looks once."""
     slots, cores = f.slot.shape[0], f.cell.shape[0]
     depth = f.tally[DEPTH]
-    _find_shared(f, meets)
+    _find_shared(f)
     for slot in range(slots):
         for port in range(6):
             # Only queues that are used need a stretch.

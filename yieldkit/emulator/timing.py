@@ -65,8 +65,8 @@ def launch_cycles(
     meets = _meets(program, low)
     pool = 8 * slots + 4 * n + 1024
     while True:
-        flow = _flow(paths, tasks, task_at, task_count, spans, fed, pool, timing.ramp_cycles, queue_depth)
-        times.prepare(flow, np.int64(timing.launch_cycles) * times.ONE, meets)
+        flow = _flow(paths, tasks, task_at, task_count, spans, fed, meets, pool, timing.ramp_cycles, queue_depth)
+        times.prepare(flow, np.int64(timing.launch_cycles) * times.ONE)
         if times.follow(flow):
             break
         pool *= 2
@@ -208,6 +208,7 @@ def _flow(
     task_count: I64,
     spans: I64,
     fed: list[tuple[int, int, int]],
+    meets: I64,
     pool: int,
     ramp: int,
     depth: int,
@@ -253,5 +254,6 @@ def _flow(
         piece=paths.piece,
         bound=np.zeros(16, np.int64),
         past=np.zeros((work, times.PAST), np.int64),
+        meets=meets,
         key=np.zeros(slots, np.int64),
     )
