@@ -41,12 +41,16 @@ WHOLE = ~(ONE - 1)
 STRETCH = 6
 COUNT, FIRST, GAP, PACE, LEAD, NEXT = range(6)
 # Slot record: int64[slots, SLOT]
-SLOT = 19
+SLOT = 23
 CORE, COLOUR, PIECE, MOVED, GRANTED, TIME, PROMISE, SHARED, LINE = range(9)
 BESIDE = 9  # slots of the neighbours in this colour, or -1
 SPAN = 13  # cycles of the links
 SHARE = 17  # share of a link that the last words took, in 1/65536
 PROMISED = 18  # the piece that room is promised for
+BEGAN = 20  # when the last words of a shared link began to move
+USED_LINKS = 21  # and over which
+READY = 22  # when their router could go on
+ALLOWED = 19  # pace that the other colours of shared links left for the last words
 # Core record: int64[n, CELL]
 CELL = 8
 TASK, LEFT, BEGUN, C_TIME, C_DONE, C_GRANTED, C_PROMISE, ROLE = range(8)
@@ -369,6 +373,12 @@ def _promise(f, slot):
         before = s[slot, GRANTED]
         count = size - before
         bounds = 0
+        if s[slot, SHARED]:
+            # How fast words will get away is not known for long.
+            under_way = before - s[slot, MOVED] if s[slot, PIECE] == number else before
+            count = min(count, max(np.int64(1), (size - before) // PARTS) - under_way)
+            if count <= 0:
+                break
         pace, lead = ONE, np.int64(1) << 40
         ready = True
         for side in range(4):
@@ -422,6 +432,9 @@ def _promise(f, slot):
             if entering:
                 drop(f, slot * QUEUES + 6 + TO_CORE, entering)
         push(f, slot * QUEUES + OWN, n, first, gap, pace, lead)
+        if s[slot, SHARED] and s[slot, PIECE] == number:
+            first = max(first, (s[slot, TIME] + (before - s[slot, MOVED]) * s[slot, ALLOWED]) & WHOLE)
+            gap = max(gap, s[slot, ALLOWED])
         push(f, slot * QUEUES + 6 + port, n, first + ONE, gap, pace, _free(f, pace, lead, _latency(f, slot, port)))
         any_promise = True
     if any_promise:
@@ -436,38 +449,54 @@ def _promise(f, slot):
 
 @compiled
 def _share(f, slot, time, count):
-    """What a colour gets of the links and the ramp that it shares: (pace, words, 0), or (0, 0, when to look again)."""
+    """What a colour gets of the links and the ramp that it shares: (pace, words, pace to be expected, 0), or zeros and
+    when to look again.
+    """
     s = f.slot
     core = s[slot, CORE]
     tx = f.piece[s[slot, PIECE], P_TX] & s[slot, SHARED]
     taken, waiting, coming = np.int64(0), 1, False
     free = np.int64(1) << 62
     for other in range(f.first[core], f.first[core + 1]):
-        number = s[other, PIECE]
-        if other == slot or number == 0 or not (f.meets[s[slot, COLOUR]] >> s[other, COLOUR]) & 1:
+        if other == slot or s[other, SHARED] & tx == 0 or not (f.meets[s[slot, COLOUR]] >> s[other, COLOUR]) & 1:
             continue
-        if f.piece[number, P_TX] & tx == 0:
-            coming = coming or s[other, SHARED] & tx != 0
+        if s[other, USED_LINKS] & tx:
+            if s[other, BEGAN] & WHOLE == time & WHOLE:
+                # Words move one a cycle; those that have waited longer go first.
+                there = np.int64(f.head[slot * QUEUES + f.piece[s[slot, PIECE], P_PORT]])
+                waited = (time - max(s[slot, READY], f.pool[there, FIRST])) // ONE
+                waited = min(np.int64(31), max(np.int64(0), waited))
+                later = (time & WHOLE) + ONE + ONE // 2 - waited * (ONE // 64)
+                return np.int64(0), np.int64(0), np.int64(0), later
+            if s[other, TIME] > time:
+                taken += s[other, SHARE]
+                free = min(free, s[other, TIME])
+                coming = True
+                continue
+        number = s[other, PIECE]
+        if number == 0:
             continue
         coming = True
-        if s[other, TIME] > time:
-            taken += s[other, SHARE]
-            free = min(free, s[other, TIME])
+        if f.piece[number, P_TX] & tx == 0:
             continue
         there = np.int64(f.head[other * QUEUES + f.piece[number, P_PORT]])
         room = np.int64(f.head[other * QUEUES + OWN])
         if there and room and max(f.pool[there, FIRST], f.pool[room, FIRST]) <= time:
             waiting += 1
     if taken > ONE - LEAST:
-        return np.int64(0), np.int64(0), free
+        return np.int64(0), np.int64(0), np.int64(0), free
     if not coming:
-        return ONE, count, np.int64(0)
-    return (ONE * ONE * waiting) // (ONE - taken), max(np.int64(1), count // PARTS), np.int64(0)
+        return ONE, count, ONE, np.int64(0)
+    pace = (ONE * ONE * waiting) // (ONE - taken)
+    if taken == 0 and count < 2 * PARTS:
+        # Few words move one by one, those first that have waited longest.
+        return ONE, np.int64(1), pace, np.int64(0)
+    return pace, max(np.int64(1), count // PARTS), pace, np.int64(0)
 
 
 @compiled
 def _move(f, slot):
-    """Move words of the present piece as far as they are there and have room."""
+    """Move words of the present piece as far as they are there and have room; whether any moved."""
     s = f.slot
     number = s[slot, PIECE]
     tx = f.piece[number, P_TX]
@@ -480,16 +509,17 @@ def _move(f, slot):
     while f.head[arrivals] and f.head[own] and s[slot, MOVED] < f.piece[number, P_WORDS]:
         there, room = np.int64(f.head[arrivals]), np.int64(f.head[own])
         count = min(pool[there, COUNT], pool[room, COUNT], f.piece[number, P_WORDS] - s[slot, MOVED])
-        pace = ONE
+        pace, expected = ONE, ONE
         if s[slot, SHARED]:
             time = max(s[slot, TIME], pool[there, FIRST], pool[room, FIRST], f.tally[NOW])
-            if time >= f.tally[NOW] + ONE:
-                at_time(f, slot, time)
+            if time & WHOLE > f.tally[NOW] & WHOLE:
+                at_time(f, slot, (time & WHOLE) + ONE // 2)
                 break
-            pace, count, later = _share(f, slot, time, count)
+            pace, count, expected, later = _share(f, slot, time, count)
             if pace == 0:
                 at_time(f, slot, later)
                 break
+            s[slot, TIME] = max(s[slot, TIME], time & WHOLE)
         f.bound[0], f.bound[1] = pool[there, FIRST], pool[there, GAP]
         f.bound[2], f.bound[3] = pool[room, FIRST], pool[room, GAP]
         ahead = backlog(f, slot, pace, pool[room, PACE], pool[room, LEAD])
@@ -498,6 +528,8 @@ def _move(f, slot):
         )
         remember(f, slot, n, first, gap, pool[room, PACE], behind)
         s[slot, TIME] = last + pace
+        s[slot, ALLOWED], s[slot, BEGAN] = expected, first
+        s[slot, USED_LINKS], s[slot, READY] = tx, s[slot, TIME]
         s[slot, SHARE] = (ONE * ONE) // max(gap, pace)
         drop(f, arrivals, n)
         drop(f, own, n)
@@ -532,6 +564,7 @@ def _move(f, slot):
                 call(f, s[slot, BESIDE + side])
         if tx & 16:
             call(f, f.slot.shape[0] + s[slot, CORE])
+    return moved
 
 
 @compiled
@@ -545,9 +578,11 @@ def router(f, slot):
             if following and f.piece[following, P_PORT] != f.piece[s[slot, PROMISED], P_PORT]:
                 break
             s[slot, PROMISED], s[slot, GRANTED] = following, 0
-        _move(f, slot)
+        moved = _move(f, slot)
         number = s[slot, PIECE]
         if s[slot, MOVED] < f.piece[number, P_WORDS]:
+            if moved and s[slot, SHARED]:
+                continue
             return
         if s[slot, PROMISED] == number:
             s[slot, PROMISED], s[slot, GRANTED] = f.piece[number, P_NEXT], 0
@@ -736,6 +771,7 @@ def prepare(f, launch):
             if used:
                 push(f, slot * QUEUES + 6 + port, depth, launch, 0, 0, np.int64(1) << 40)
         f.slot[slot, TIME] = launch
+        f.slot[slot, BEGAN] = -ONE
         f.slot[slot, PROMISED] = f.slot[slot, PIECE]
         f.slot[slot, PROMISE] = launch
     for core in range(cores):
