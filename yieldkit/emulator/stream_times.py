@@ -66,7 +66,7 @@ QUEUES = 13
 OWN = 12
 TO_CORE, FROM_CORE = 5, 4
 # Counters
-FREE, USED, LAST, TOP, RAMP, DEPTH, SHORT, NOW, WAITING, LOCAL, DIRTY = range(11)
+FREE, USED, LAST, TOP, RAMP, DEPTH, SHORT, NOW, WAITING, LOCAL, DIRTY, CALLS = range(12)
 NEARBY = 64
 """Cores that are visited one after the other for a single movement before all are gone through."""
 LEAST = ONE // 8
@@ -93,6 +93,7 @@ class Flow(NamedTuple):
     line: np.ndarray
     stack: np.ndarray
     waiting: np.ndarray
+    called: np.ndarray
     order: np.ndarray
     marked: np.ndarray
     marked_core: np.ndarray
@@ -128,6 +129,14 @@ def call(f, number):
             f.tally[TOP] += 1
 
 
+@inlined
+def _before(f, one, other):
+    """Order on the heap: of equal times the one called first, so that rows do not depend on each other."""
+    if f.order[one] != f.order[other]:
+        return f.order[one] < f.order[other]
+    return f.called[one] < f.called[other]
+
+
 @compiled
 def at_time(f, slot, time):
     """Have a router move words of a shared link at a time, in order of time."""
@@ -140,14 +149,17 @@ def at_time(f, slot, time):
     f.key[slot] = time
     f.tally[WAITING] = top + 1
     f.waiting[top] = slot
+    f.tally[CALLS] += 1
+    f.called[top] = f.tally[CALLS]
     f.order[top] = time
     # A heap: the earliest at its root.
     while top > 0:
         above = (top - 1) >> 1
-        if f.order[above] <= f.order[top]:
+        if not _before(f, top, above):
             break
         f.order[above], f.order[top] = f.order[top], f.order[above]
         f.waiting[above], f.waiting[top] = f.waiting[top], f.waiting[above]
+        f.called[above], f.called[top] = f.called[top], f.called[above]
         top = above
 
 
@@ -158,18 +170,19 @@ def earliest(f):
         f.tally[WAITING] -= 1
         top = f.tally[WAITING]
         slot, time = np.int64(f.waiting[0]), f.order[0]
-        f.waiting[0], f.order[0] = f.waiting[top], f.order[top]
+        f.waiting[0], f.order[0], f.called[0] = f.waiting[top], f.order[top], f.called[top]
         at = 0
         while True:
             below = 2 * at + 1
             if below >= top:
                 break
-            if below + 1 < top and f.order[below + 1] < f.order[below]:
+            if below + 1 < top and _before(f, below + 1, below):
                 below += 1
-            if f.order[at] <= f.order[below]:
+            if not _before(f, below, at):
                 break
             f.order[below], f.order[at] = f.order[at], f.order[below]
             f.waiting[below], f.waiting[at] = f.waiting[at], f.waiting[below]
+            f.called[below], f.called[at] = f.called[at], f.called[below]
             at = below
         # Whoever was called again for an earlier time has moved.
         if f.key[slot] == time:

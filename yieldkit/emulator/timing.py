@@ -230,7 +230,7 @@ def _flow(
     for number, (at, port, total) in enumerate(fed):
         line[number, times.L_SLOT], line[number, times.L_PORT], line[number, times.L_LEFT] = at, port, total
         slot[at, times.LINE] = number
-    tally = np.zeros(12, np.int64)
+    tally = np.zeros(16, np.int64)
     tally[times.USED] = 1
     tally[times.RAMP], tally[times.DEPTH] = ramp, depth
     queues = slots * times.QUEUES + n
@@ -244,6 +244,7 @@ def _flow(
         line=line,
         stack=np.zeros(n + 1, np.int32),
         waiting=np.zeros(4 * slots + 64, np.int32),
+        called=np.zeros(4 * slots + 64, np.int64),
         order=np.zeros(4 * slots + 64, np.int64),
         marked=np.zeros(work, np.bool_),
         marked_core=np.zeros(n, np.bool_),
