@@ -41,7 +41,7 @@ WHOLE = ~(ONE - 1)
 STRETCH = 6
 COUNT, FIRST, GAP, PACE, LEAD, NEXT = range(6)
 # Slot record: int64[slots, SLOT]
-SLOT = 23
+SLOT = 24
 CORE, COLOUR, PIECE, MOVED, GRANTED, TIME, PROMISE, SHARED, LINE = range(9)
 BESIDE = 9  # slots of the neighbours in this colour, or -1
 SPAN = 13  # cycles of the links
@@ -50,6 +50,7 @@ PROMISED = 18  # the piece that room is promised for
 BEGAN = 20  # when the last words of a shared link began to move
 USED_LINKS = 21  # and over which
 READY = 22  # when their router could go on
+JOINT = 23  # links that colours of the same phase share
 ALLOWED = 19  # pace that the other colours of shared links left for the last words
 # Core record: int64[n, CELL]
 CELL = 8
@@ -66,7 +67,7 @@ QUEUES = 13
 OWN = 12
 TO_CORE, FROM_CORE = 5, 4
 # Counters
-FREE, USED, LAST, TOP, RAMP, DEPTH, SHORT, NOW, WAITING, LOCAL, DIRTY, CALLS = range(12)
+FREE, USED, LAST, TOP, RAMP, DEPTH, SHORT, NOW, WAITING, LOCAL, DIRTY, CALLS, ALL = range(13)
 NEARBY = 64
 """Cores that are visited one after the other for a single movement before all are gone through."""
 LEAST = ONE // 8
@@ -386,7 +387,7 @@ def _promise(f, slot):
         before = s[slot, GRANTED]
         count = size - before
         bounds = 0
-        if s[slot, SHARED]:
+        if s[slot, JOINT]:
             # How fast words will get away is not known for long.
             under_way = before - s[slot, MOVED] if s[slot, PIECE] == number else before
             count = min(count, max(np.int64(1), (size - before) // PARTS) - under_way)
@@ -445,7 +446,7 @@ def _promise(f, slot):
             if entering:
                 drop(f, slot * QUEUES + 6 + TO_CORE, entering)
         push(f, slot * QUEUES + OWN, n, first, gap, pace, lead)
-        if s[slot, SHARED] and s[slot, PIECE] == number:
+        if s[slot, JOINT] and s[slot, PIECE] == number:
             first = max(first, (s[slot, TIME] + (before - s[slot, MOVED]) * s[slot, ALLOWED]) & WHOLE)
             gap = max(gap, s[slot, ALLOWED])
         push(f, slot * QUEUES + 6 + port, n, first + ONE, gap, pace, _free(f, pace, lead, _latency(f, slot, port)))
@@ -460,6 +461,12 @@ def _promise(f, slot):
     return s[slot, GRANTED] == size
 
 
+@inlined
+def _meet(f, slot, other):
+    """Whether two colours of a router may take turns: those of one phase, and on small rectangles all."""
+    return f.tally[ALL] != 0 or (f.meets[f.slot[slot, COLOUR]] >> f.slot[other, COLOUR]) & 1 != 0
+
+
 @compiled
 def _share(f, slot, time, count):
     """What a colour gets of the links and the ramp that it shares: (pace, words, pace to be expected, 0), or zeros and
@@ -471,7 +478,7 @@ def _share(f, slot, time, count):
     taken, waiting, coming = np.int64(0), 1, False
     free = np.int64(1) << 62
     for other in range(f.first[core], f.first[core + 1]):
-        if other == slot or s[other, SHARED] & tx == 0 or not (f.meets[s[slot, COLOUR]] >> s[other, COLOUR]) & 1:
+        if other == slot or s[other, SHARED] & tx == 0 or not _meet(f, slot, other):
             continue
         if s[other, USED_LINKS] & tx:
             if s[other, BEGAN] & WHOLE == time & WHOLE:
@@ -481,7 +488,7 @@ def _share(f, slot, time, count):
                 waited = min(np.int64(31), max(np.int64(0), waited))
                 later = (time & WHOLE) + ONE + ONE // 2 - waited * (ONE // 64)
                 return np.int64(0), np.int64(0), np.int64(0), later
-            if s[other, TIME] > time:
+            if s[other, TIME] > time and s[other, BEGAN] <= time:
                 taken += s[other, SHARE]
                 free = min(free, s[other, TIME])
                 coming = True
@@ -755,11 +762,12 @@ def _find_shared(f):
                 s[slot, SHARED] |= f.piece[number, P_TX]
                 number = f.piece[number, P_NEXT]
         for slot in range(f.first[core], f.first[core + 1]):
-            common = np.int64(0)
+            used = s[slot, SHARED] & 31
             for other in range(f.first[core], f.first[core + 1]):
+                if other != slot and _meet(f, slot, other):
+                    s[slot, SHARED] |= (used & s[other, SHARED]) << 5
                 if other != slot and (f.meets[s[slot, COLOUR]] >> s[other, COLOUR]) & 1:
-                    common |= s[other, SHARED] & 31
-            s[slot, SHARED] |= (s[slot, SHARED] & common) << 5
+                    s[slot, JOINT] |= used & s[other, SHARED]
         for slot in range(f.first[core], f.first[core + 1]):
             s[slot, SHARED] >>= 5
 

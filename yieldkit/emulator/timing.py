@@ -28,6 +28,9 @@ from yieldkit.workloads.program import Gemm, Program, StreamIn
 __all__ = ["launch_cycles", "step_cycles"]
 
 I64 = npt.NDArray[np.int64]
+SMALL: Final = 4096
+"""On rectangles of so many cores all colours of a router take turns on links and ramp; on larger ones, where the few
+words that different phases have under way at a time weigh little, only those of one phase."""
 _MODES: Final = {"multicast_col": "column_multicast", "multicast_row": "stream_multicast_row"}
 
 
@@ -233,6 +236,7 @@ def _flow(
     tally = np.zeros(16, np.int64)
     tally[times.USED] = 1
     tally[times.RAMP], tally[times.DEPTH] = ramp, depth
+    tally[times.ALL] = n <= SMALL
     queues = slots * times.QUEUES + n
     work = slots + n + len(fed)
     return times.Flow(
