@@ -35,7 +35,11 @@ def _compute(b, block):
     b.tensor("y", (block,))
     axes = (("i", block),)
     b.compute("c", Instr("mov", axes, at("x", i=1), b.constant("one", 1.0)))
-    b.compute("d", Instr("mul", axes, at("y", i=1), at("x", i=1), at("x", i=1)), Instr("exp", axes, at("y", i=1), at("y", i=1)))
+    b.compute(
+        "d",
+        Instr("mul", axes, at("y", i=1), at("x", i=1), at("x", i=1)),
+        Instr("exp", axes, at("y", i=1), at("y", i=1)),
+    )
 
 
 def _gemm(tiles, accumulate=False):

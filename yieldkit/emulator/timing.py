@@ -12,13 +12,14 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
-from yieldkit.emulator import stream_tasks as words
-from yieldkit.emulator import stream_times as times
 from yieldkit.emulator.channels import COLOUR_OF
 from yieldkit.emulator.code import channels_of
 from yieldkit.emulator.cost import Timing
 from yieldkit.emulator.host_words import inputs_of
 from yieldkit.emulator.isa import COLOURS
+from yieldkit.emulator.kernels import stream_tasks as words
+from yieldkit.emulator.kernels import stream_times as times
+from yieldkit.emulator.kernels import stretches
 from yieldkit.emulator.kernels.state import ADVANCE, RESET
 from yieldkit.emulator.lowering import Lowered, LoweredLaunch
 from yieldkit.errors import BadInput
@@ -69,16 +70,16 @@ def launch_cycles(
     pool = 8 * slots + 4 * n + 1024
     while True:
         flow = _flow(paths, tasks, task_at, task_count, spans, fed, meets, pool, timing.ramp_cycles, queue_depth)
-        times.prepare(flow, np.int64(timing.launch_cycles) * times.ONE)
+        times.prepare(flow, np.int64(timing.launch_cycles) * stretches.ONE)
         if times.follow(flow):
             break
         pool *= 2
-    if flow.cell[:, times.LEFT].any() or flow.line[:, times.L_LEFT].any():
+    if flow.cell[:, stretches.LEFT].any() or flow.line[:, stretches.L_LEFT].any():
         raise BadInput(
             f"launch {low.name!r} does not come to an end with queues of this depth", value=queue_depth,
             cure="use deeper queues",
         )  # fmt: skip
-    return -(-int(flow.tally[times.LAST]) // times.ONE)
+    return -(-int(flow.tally[stretches.LAST]) // stretches.ONE)
 
 
 def step_cycles(
@@ -105,7 +106,9 @@ def _tasks(low: LoweredLaunch, timing: Timing) -> tuple[I64, I64, I64]:
         if role.n_tasks:
             words.describe_tasks(role.tables, role.n_tasks, *costs, records[at[number] :])
     if records[:, words.STRANGE].any():
-        raise BadInput(f"launch {low.name!r} has a task with two streams in, or that sends another number than it takes")
+        raise BadInput(
+            f"launch {low.name!r} has a task with two streams in, or that sends another number than it takes"
+        )
     return records, at, count
 
 
@@ -215,32 +218,32 @@ def _flow(
     pool: int,
     ramp: int,
     depth: int,
-) -> times.Flow:
+) -> stretches.Flow:
     slots, n = len(paths.core), len(paths.role)
-    slot = np.zeros((slots, times.SLOT), np.int64)
-    slot[:, times.CORE], slot[:, times.COLOUR] = paths.core, paths.colour
-    slot[:, times.PIECE] = paths.pieces[:, 0]
-    slot[:, times.LINE] = -1
+    slot = np.zeros((slots, stretches.SLOT), np.int64)
+    slot[:, stretches.CORE], slot[:, stretches.COLOUR] = paths.core, paths.colour
+    slot[:, stretches.PIECE] = paths.pieces[:, 0]
+    slot[:, stretches.LINE] = -1
     for side in range(4):
         other = paths.neighbour[paths.core, side]
         rank = paths.rank[paths.role[other], paths.colour]
-        slot[:, times.BESIDE + side] = np.where((other >= 0) & (rank >= 0), paths.first[other] + rank, -1)
-        slot[:, times.SPAN + side] = spans[paths.core, side]
-    cell = np.zeros((n, times.CELL), np.int64)
-    cell[:, times.TASK], cell[:, times.LEFT] = task_at[paths.role], task_count[paths.role]
-    cell[:, times.ROLE] = paths.role
-    line = np.zeros((len(fed), times.LINE_RECORD), np.int64)
+        slot[:, stretches.BESIDE + side] = np.where((other >= 0) & (rank >= 0), paths.first[other] + rank, -1)
+        slot[:, stretches.SPAN + side] = spans[paths.core, side]
+    cell = np.zeros((n, stretches.CELL), np.int64)
+    cell[:, stretches.TASK], cell[:, stretches.LEFT] = task_at[paths.role], task_count[paths.role]
+    cell[:, stretches.ROLE] = paths.role
+    line = np.zeros((len(fed), stretches.LINE_RECORD), np.int64)
     for number, (at, port, total) in enumerate(fed):
-        line[number, times.L_SLOT], line[number, times.L_PORT], line[number, times.L_LEFT] = at, port, total
-        slot[at, times.LINE] = number
+        line[number, stretches.L_SLOT], line[number, stretches.L_PORT], line[number, stretches.L_LEFT] = at, port, total
+        slot[at, stretches.LINE] = number
     tally = np.zeros(16, np.int64)
-    tally[times.USED] = 1
-    tally[times.RAMP], tally[times.DEPTH] = ramp, depth
-    tally[times.ALL] = n <= SMALL
-    queues = slots * times.QUEUES + n
+    tally[stretches.USED] = 1
+    tally[stretches.RAMP], tally[stretches.DEPTH] = ramp, depth
+    tally[stretches.ALL] = n <= SMALL
+    queues = slots * stretches.QUEUES + n
     work = slots + n + len(fed)
-    return times.Flow(
-        pool=np.zeros((pool, times.STRETCH), np.int64),
+    return stretches.Flow(
+        pool=np.zeros((pool, stretches.STRETCH), np.int64),
         head=np.zeros(queues, np.int32),
         tail=np.zeros(queues, np.int32),
         slot=slot,
@@ -258,7 +261,7 @@ def _flow(
         first=paths.first,
         piece=paths.piece,
         bound=np.zeros(16, np.int64),
-        past=np.zeros((work, times.PAST), np.int64),
+        past=np.zeros((work, stretches.PAST), np.int64),
         meets=meets,
         key=np.zeros(slots, np.int64),
     )

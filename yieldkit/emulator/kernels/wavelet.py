@@ -107,11 +107,7 @@ def _route(net, host, triggers, record, core, colours, half):
         entry = net.queue[(slot * 6 + port) * depth + (queue & 255)]
         ready = np.int64(entry >> np.uint64(34))
         if ready > now:
-            asleep = net.wheel_time[net.turn.shape[0] + slot]
-            if asleep <= now:
-                sleep_until(net, net.turn.shape[0] + slot, ready)
-            elif asleep != ready:
-                look_at(net, half, core, colour)
+            sleep_until(net, net.turn.shape[0] + slot, ready)
             continue
         kind = np.int64(entry >> np.uint64(32)) & 3
         tx = (route >> 3) & 31

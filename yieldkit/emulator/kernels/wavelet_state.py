@@ -189,10 +189,9 @@ def put(net, slot, port, word, kind, ready, half):
         return
     route = net.slot[at + ROUTE + net.slot[at + POSITION]]
     if (route & 7) == port + 1:
-        asleep = net.wheel_time[net.turn.shape[0] + slot]
-        if ready == net.tally[NOW] + 1 or (asleep > net.tally[NOW] and asleep != ready):
+        if ready == net.tally[NOW] + 1:
             look_at(net, half, core, net.slot[at + COLOUR])
-        elif asleep <= net.tally[NOW]:
+        else:
             sleep_until(net, net.turn.shape[0] + slot, ready)
 
 

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from yieldkit.emulator.kernels.state import ADVANCE, N_COLOURS, RESET, binary, compiled
+from yieldkit.emulator.kernels.state import ADVANCE, RESET, binary, compiled
 
 UNIT = 1 << 16
 """Parts of a cycle that the cycle model counts in."""
@@ -180,10 +180,10 @@ def _note(paths, slot, port, tx, blocks, words, control):
     tail = np.int64(paths.pieces[slot, 1])
     if tail:
         piece = paths.piece[tail]
-        if piece[P_PORT] == port and piece[P_TX] == tx and (piece[P_CONTROL] != 0) == (control != 0):
-            if control == 0 or piece[P_BLOCK] == words:
-                piece[P_WORDS] += size
-                return True
+        alike = piece[P_PORT] == port and piece[P_TX] == tx and (piece[P_CONTROL] != 0) == (control != 0)
+        if alike and (control == 0 or piece[P_BLOCK] == words):
+            piece[P_WORDS] += size
+            return True
     number = paths.tally[1] + 1
     if number >= paths.piece.shape[0]:
         return False
