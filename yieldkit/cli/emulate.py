@@ -118,7 +118,8 @@ def make_program(
 @click.option("--steps", type=click.IntRange(min=1), default=1, show_default=True)
 @click.option("--executor", type=click.Choice(["tensor", "reference", "wavelet"]), default="tensor", show_default=True)
 @click.option(
-    "--timing", default="ideal", show_default=True, help="Preset of timing for the cycles: ideal, cs2 or cs3."
+    "--timing",
+    help="Preset of timing for the cycles: ideal, cs2 or cs3. Without it only the wavelet executor counts them.",
 )
 @click.option(
     "--trace",
@@ -146,7 +147,7 @@ def run_program(
     fault_file: Path | None,
     symptoms_file: Path | None,
     threads: int,
-    timing: str,
+    timing: str | None,
     trace_file: Path | None,
     trace_launch: str | None,
     *,
@@ -182,7 +183,7 @@ def run_program(
             origin=origin,
             faults=plan,
             threads=threads,
-            timing=timing,
+            timing=timing or "ideal",
             trace=_BINS if trace_file is not None else 0,
             progress=tick,
         )
@@ -193,7 +194,7 @@ def run_program(
         "status": seen.status,
         "steps_done": seen.steps_done,
         "state_hash": result.state_hash,
-        "cycles": result.cycles,
+        "cycles": result.cycles if timing or executor == "wavelet" else None,
         "tokens": result.tokens.tolist(),
         "loss": seen.to_dict()["loss"],
     }
@@ -207,8 +208,8 @@ def run_program(
         if stall is not None:
             facts["stall"] = stall.to_dict()
             lines += stall_lines(stall, limit=None if waits else _LINES)
-    if result.cycles:
-        lines.append(f"{result.cycles} cycles with timing {timing!r}")
+    if facts["cycles"] is not None:
+        lines.append(f"{facts['cycles']} cycles with timing {timing or 'ideal'!r}")
     if trace_file is not None:
         path = _write_trace(result, trace_file, trace_launch)
         facts["trace"] = str(path)

@@ -27,9 +27,10 @@ class ReferenceExecutor:
     """
 
     def __init__(self, lowered: Lowered, *, queue_depth: int = 4, threads: int = 1, sequence: bool = False) -> None:
-        self._begin(lowered, Machine(lowered, queue_depth=queue_depth, sequence=sequence))
+        self._begin(lowered, Machine(lowered, queue_depth=queue_depth, sequence=sequence), queue_depth)
 
-    def _begin(self, lowered: Lowered, machine: Machine) -> None:
+    def _begin(self, lowered: Lowered, machine: Machine, queue_depth: int) -> None:
+        self.queue_depth = queue_depth
         self.machine = machine
         self.lowered = lowered
         for tensor in lowered.tensors.values():
