@@ -38,6 +38,7 @@ from yieldkit.emulator.kernels.stream_tasks import (
     TOTAL,
 )
 from yieldkit.emulator.kernels.stretches import (
+    ALL,
     ALLOWED,
     BEGAN,
     BEGUN,
