@@ -38,6 +38,7 @@ from yieldkit.emulator.kernels.stream_tasks import (
     TOTAL,
 )
 from yieldkit.emulator.kernels.stretches import (
+    ALL,
     ALLOWED,
     BEGAN,
     BEGUN,
@@ -439,7 +440,8 @@ def _find_shared(f):
                 s[slot, SHARED] |= f.piece[number, P_TX]
                 number = f.piece[number, P_NEXT]
         for slot in range(f.first[core], f.first[core + 1]):
-            used = s[slot, SHARED] & 31
+            # A ramp holds up no more than the few words of a queue: on large rectangles that weighs little.
+            used = s[slot, SHARED] & (31 if f.tally[ALL] else 15)
             for other in range(f.first[core], f.first[core + 1]):
                 if other != slot and _meet(f, slot, other):
                     s[slot, SHARED] |= (used & s[other, SHARED]) << 5
