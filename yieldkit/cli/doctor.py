@@ -37,7 +37,9 @@ def command(*, as_json: bool) -> None:
     lines = [f"yieldkit {__version__}, Python {facts['python']}, {facts['machine']}"]
     lines += [f"  {name:<12} {version or 'not installed'}" for name, version in versions.items()]
     lines.append(f"  chromium     {'there' if facts['chromium'] else 'not installed (only a test needs it)'}")
-    lines.append(f"tensor executor, reference machine and wavelet executor {'give the same bits' if agree else 'DIFFER'}")
+    lines.append(
+        f"tensor executor, reference machine and wavelet executor {'give the same bits' if agree else 'DIFFER'}"
+    )
     emit(facts, "\n".join(lines), as_json=as_json)
     missing = [name for name in _REQUIRED if versions[name] is None]
     if missing:
