@@ -18,7 +18,8 @@ which comes later, for ever. So one of three things must hold as well.
    border has no circles only if no word crosses it, in the clean launch or in this one. (That is so in launches that
    work along rows only.)
 
-3. The count interpreter, which sees all cores and queues of their depth, says that the launch goes through (`counts`).
+3. The count interpreter, which sees all cores and queues of their depth, says that the launch goes through (`counts`),
+   no word is lost and no control word crosses the border, whose place among the others the comparison does not see.
    Then all words come through in the end, and which they are depends on no time.
 
 Where none holds, the whole rectangle is run; also where a chain did not end, because a larger window would hardly end
@@ -70,7 +71,7 @@ def settle(
         crossings: golden traffic of the launch.
         arrays: tensors at its start, `[rows|1, cols|1, *dims]`.
         queue_depth: words a queue holds.
-        through: the launch is known to go through, with nothing left in queues.
+        through: the launch is known to go through, with nothing lost on a link and nothing left in queues.
 
     Returns:
         None where only the whole rectangle can tell.
@@ -84,10 +85,10 @@ def settle(
     if len(struck) == 1:
         ((_, c),) = struck
         box = Box(top, bottom, c, c)
-    through = through or keeps_actions(lowered, low, hooks, crossings)
+    keeps = keeps_actions(lowered, low, hooks, crossings)
     while box != Box(0, rows - 1, 0, cols - 1):
         differs: set[int] = set()
-        if through or box.quiet(crossings):
+        if keeps or (through and box.plain(crossings)) or box.quiet(crossings):
             window = Window(lowered, low, box, crossings, arrays, queue_depth)
             if not window.play(hooks):
                 return None

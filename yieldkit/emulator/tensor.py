@@ -178,7 +178,8 @@ class TensorExecutor:
             # Where links number their words, a lost one shows at the router behind, which a window may not hold.
             seen = lost and self.sequence
             if (counted is None or counted.completed) and not seen and not self._lasts(low, hooks):
-                through = counted is not None and not (counted.length.any() or counted.position.any())
+                # A word lost on a border would be missed by the comparison of what leaves the window.
+                through = not lost and counted is not None and not (counted.length.any() or counted.position.any())
                 result = self._in_window(low, streams, hooks, through=through)
                 if result is not None:
                     return result

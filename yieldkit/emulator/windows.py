@@ -81,6 +81,14 @@ class Box:
             for colour in crossings.colours(*core)
         )
 
+    def plain(self, crossings: Crossings) -> bool:
+        """Whether no golden control word leaves over the border."""
+        return not any(
+            (crossings.on(r, c, port, colour)[1] != kernel.DATA).any()
+            for r, c, port, _ in self.border(crossings.rows, crossings.cols)
+            for colour in crossings.colours(r, c)
+        )
+
 
 class Window(Machine):
     """One launch over the cores of a box.
