@@ -20,6 +20,12 @@ def _emulator() -> list[dict[str, Any]]:
     return figures()
 
 
+def _counts() -> list[dict[str, Any]]:
+    from tests.bench.counts import figures
+
+    return figures()
+
+
 def _wavelet() -> list[dict[str, Any]]:
     from tests.bench.wavelet import figures
 
@@ -60,6 +66,7 @@ PARTS: dict[str, Callable[[], list[dict[str, Any]]]] = {
     "sampling": _sampling,
     "repair": _repair,
     "emulator": _emulator,
+    "counts": _counts,
     "wavelet": _wavelet,
     "files": _files,
     "report": _report,

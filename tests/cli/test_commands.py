@@ -51,6 +51,8 @@ HAPPY = {
         ["@program", "--perfect", "2x2", "--steps", 2, "--symptoms", "OUT"],
         ["status", "state_hash", "steps_done"],
     ),
+    ("emulate", "check"): (["@program"], []),
+    ("emulate", "dump"): (["@program", "--core", "0,1"], []),
     ("burnin", "init"): (["OUT"], ["file"]),
     ("burnin", "run"): (["@campaign", "--out", "OUT"], ["name", "fingerprint", "state", "trials", "folder"]),
     ("burnin", "resume"): (["@run"], ["name", "fingerprint", "state", "trials", "added"]),
@@ -62,7 +64,7 @@ HAPPY = {
     ("report",): (["@report", "--out", "OUT"], ["path"]),
     ("doctor",): ([], ["yieldkit", "python", "machine"]),
 }  # fmt: skip
-ELSEWHERE = {("demo",)}  # tests/chain
+ELSEWHERE = {("demo",), ("emulate", "calibrate")}  # tests/chain, tests/emulator/test_calibration.py
 
 
 def test_every_command_is_tested():

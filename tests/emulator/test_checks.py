@@ -280,7 +280,9 @@ def test_sram_is_counted_by_bank_and_its_end_is_kept():
     assert max(use.banks) - min(use.banks) <= 2
     assert use.largest[0] == ("__acc:product", 12)
     crowded = with_launch(lowered, replace(low, table_base=20))
-    assert "tensor __acc:product of core (0, 2) ends at word 23 of SRAM, where the tables begin at 20" in refused(crowded)
+    assert "tensor __acc:product of core (0, 2) ends at word 23 of SRAM, where the tables begin at 20" in refused(
+        crowded
+    )
     beyond = with_launch(lowered, replace(low, table_base=12_280))
     assert "words of tables at address 12280, beyond its 12288 words of SRAM" in refused(beyond)
     with pytest.raises(BadInput, match=r"core \(0, 2\).*__acc:product 12"):

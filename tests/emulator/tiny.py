@@ -50,3 +50,22 @@ def gemm_program(rows=2, cols=3, m=2, kc=2, part=2, tiles=1, dtype="bf16", sram_
         "w": round_to(rng.normal(size=(cols * kc, cols * part * tiles)).astype(np.float32), dtype),
     }
     return lower(b.build({"kind": "none"}), sram_words=sram_words), streams
+
+
+@cache
+def product(rows, cols, m=1, kc=1, part=1, tiles=1, sram_words=12_288):
+    """A streamed product and, in a launch with tables of its own, its result once more."""
+    b = ProgramBuilder("product", rows, cols, "bf16")
+    x, y = b.tensor("x", (m, kc), dtype="bf16"), b.tensor("y", (m, part * tiles))
+    b.phase(StreamIn("x.in", x, "x", "scatter_row"))
+    b.phase(Gemm("product", x, y, "w", part))
+    b.phase(StreamOut("y.out", y, "y", "gather_row"))
+    b.launch("product")
+    b.phase(StreamOut("y.again", y, "again", "gather_row"))
+    b.launch("again")
+    rng = np.random.default_rng(5)
+    streams = {
+        "x": round_to(rng.normal(size=(rows, cols, m, kc)).astype(np.float32), "bf16"),
+        "w": round_to(rng.normal(size=(cols * kc, cols * part * tiles)).astype(np.float32), "bf16"),
+    }
+    return lower(b.build({"kind": "none"}), sram_words=sram_words), streams

@@ -130,4 +130,4 @@ def _go_on(job: Job, placement: Placement, golden: Golden, plan: FaultPlan, star
 def _result(job: Job, symptoms: Any, telemetry: Telemetry, outputs: Any) -> RunResult:
     digest = fingerprint("".join([*telemetry.digests, job.memoryx.state_hash]).encode())
     tokens = np.stack(job.tokens, axis=1) if job.tokens else np.zeros((0, 0), np.int64)
-    return RunResult(symptoms, outputs, digest, tuple(telemetry.digests), symptoms.cycles, job.memoryx, tokens, job)
+    return RunResult(symptoms, outputs, digest, tuple(telemetry.digests), job.memoryx, tokens, job)

@@ -14,8 +14,8 @@ from yieldkit.cli.emulate_dump import dump
 from yieldkit.cli.emulate_faults import events_of
 
 if TYPE_CHECKING:
+    from yieldkit.emulator import RunResult
     from yieldkit.fabric import Fabric
-    from yieldkit.workloads import Program
 
 __all__ = ["command"]
 
@@ -24,6 +24,11 @@ __all__ = ["command"]
 def command() -> None:
     """Make programs and run them on a booted wafer."""
 
+
+_BINS = 240
+"""Bins of a trace at most."""
+_LINES = 12
+"""Lines of a wait-for graph that are shown unasked."""
 
 for _one in (calibrate, check, dump):
     command.add_command(_one)
@@ -111,7 +116,19 @@ def make_program(
 @click.option("--wafer-id", help="The single wafer that is there; an image for another one is refused.")
 @click.option("--perfect", help="ROWSxCOLS: a fabric without a wafer.")
 @click.option("--steps", type=click.IntRange(min=1), default=1, show_default=True)
-@click.option("--executor", type=click.Choice(["tensor", "reference"]), default="tensor", show_default=True)
+@click.option("--executor", type=click.Choice(["tensor", "reference", "wavelet"]), default="tensor", show_default=True)
+@click.option(
+    "--timing",
+    help="Preset of timing for the cycles: ideal, cs2 or cs3. Without it only the wavelet executor counts them.",
+)
+@click.option(
+    "--trace",
+    "trace_file",
+    type=click.Path(path_type=Path),
+    help="Write what links and cores did over time, as .html, .svg, .png or .npz (wavelet executor).",
+)
+@click.option("--trace-launch", help="Launch of the trace; the one that stalls, else the longest of the last step.")
+@click.option("--waits", is_flag=True, help="Print the whole wait-for graph of a stall, not its first lines.")
 @click.option("--origin", type=(int, int), default=(0, 0), show_default=True, help="Logical row and column.")
 @click.option("--fault", "fault_file", type=click.Path(path_type=Path), help="Fault events, a JSON list.")
 @click.option("--symptoms", "symptoms_file", type=click.Path(path_type=Path), help="Write the symptoms to this file.")
@@ -130,17 +147,28 @@ def run_program(
     fault_file: Path | None,
     symptoms_file: Path | None,
     threads: int,
+    timing: str | None,
+    trace_file: Path | None,
+    trace_launch: str | None,
     *,
+    waits: bool,
     as_json: bool,
 ) -> None:
-    """Run a program; a stall or a crash is a result, shown with its symptoms."""
+    """Run a program; a stall or a crash is a result, shown with its symptoms, its class and who waits for whom."""
     import json
 
     from yieldkit.emulator import Placement, run
+    from yieldkit.emulator.stalls import stall_of
+    from yieldkit.emulator.waits_text import stall_lines
+    from yieldkit.errors import BadInput
     from yieldkit.faults import FaultPlan
     from yieldkit.files import write_text
     from yieldkit.workloads import Program
 
+    if trace_file is not None:
+        _check_trace(trace_file, executor)
+    elif trace_launch is not None:
+        raise BadInput("--trace-launch needs --trace FILE")
     fabric = _fabric(image, preset, spec, perfect, wafer_id)
     program = Program.load(program_file)
     plan = None
@@ -148,7 +176,16 @@ def run_program(
         plan = FaultPlan(events_of(fault_file, program, steps), Placement.of(program, fabric, origin))
     with steps_bar("steps", steps) as tick:
         result = run(
-            program, fabric, executor=executor, steps=steps, origin=origin, faults=plan, threads=threads, progress=tick
+            program,
+            fabric,
+            executor=executor,
+            steps=steps,
+            origin=origin,
+            faults=plan,
+            threads=threads,
+            timing=timing or "ideal",
+            trace=_BINS if trace_file is not None else 0,
+            progress=tick,
         )
     seen = result.symptoms
     if symptoms_file is not None:
@@ -157,7 +194,7 @@ def run_program(
         "status": seen.status,
         "steps_done": seen.steps_done,
         "state_hash": result.state_hash,
-        "cycles": result.cycles,
+        "cycles": result.cycles if timing or executor == "wavelet" else None,
         "tokens": result.tokens.tolist(),
         "loss": seen.to_dict()["loss"],
     }
@@ -167,4 +204,38 @@ def run_program(
     if seen.stalled_launch:
         lines.append(f"nothing moves in launch {seen.stalled_launch}: {len(seen.waiting)} cores wait")
         facts["symptoms"] = seen.to_dict()
+        stall = stall_of(result)
+        if stall is not None:
+            facts["stall"] = stall.to_dict()
+            lines += stall_lines(stall, limit=None if waits else _LINES)
+    if facts["cycles"] is not None:
+        lines.append(f"{facts['cycles']} cycles with timing {timing or 'ideal'!r}")
+    if trace_file is not None:
+        path = _write_trace(result, trace_file, trace_launch)
+        facts["trace"] = str(path)
+        lines.append(f"trace: {path}")
     emit(facts, "\n".join(lines), as_json=as_json)
+
+
+def _check_trace(path: Path, executor: str) -> None:
+    """Refuse before the run what could not be written after it."""
+    from yieldkit.errors import BadInput
+    from yieldkit.report.traces import FORMS
+
+    if executor != "wavelet":
+        raise BadInput("only the wavelet executor records traces", value=executor, cure="--executor wavelet")
+    if path.suffix.lower().removeprefix(".") not in FORMS:
+        raise BadInput("a trace is written as " + ", ".join(f".{name}" for name in FORMS), value=str(path))
+
+
+def _write_trace(result: RunResult, path: Path, launch: str | None) -> Path:
+    """Write the trace of one launch of the last step."""
+    from yieldkit.errors import BadInput
+    from yieldkit.report.traces import write_trace
+
+    wanted = launch or result.symptoms.stalled_launch
+    traces = [trace for trace in result.traces if wanted in ("", trace.launch)]
+    if not traces:
+        names = ", ".join(trace.launch for trace in result.traces)
+        raise BadInput("the last step ran no such launch", value=wanted, cure=f"there are: {names}")
+    return write_trace(max(traces, key=lambda trace: trace.cycles), path, command="yieldkit emulate run --trace")

@@ -35,7 +35,8 @@ def check(program_file: Path, queue_depth: int, sram_words: int, most_moves: int
     lines = []
     for one in report.launches:
         state = f"{len(one.problems)} problems" if one.problems else "good"
-        use = f"{one.sram.words} of {one.sram.sram_words} words of SRAM, banks {min(one.sram.banks)} to {max(one.sram.banks)}"
+        banks = f"banks {min(one.sram.banks)} to {max(one.sram.banks)}"
+        use = f"{one.sram.words} of {one.sram.sram_words} words of SRAM, {banks}"
         lines.append(f"{one.launch}: {state}; {one.moves} moves of words; {use}; deadlock {one.deadlock}")
         lines += [f"  {text}" for text in one.problems]
     problems = len(report.problems)

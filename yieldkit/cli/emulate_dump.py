@@ -23,7 +23,9 @@ __all__ = ["dump"]
 @click.option("--fault", "fault_file", type=click.Path(path_type=Path), help="Fault events: run, and show the state.")
 @click.option("--steps", type=click.IntRange(min=1), default=1, show_default=True, help="Steps of that run.")
 @json_option
-def dump(program_file: Path, launch: str | None, core: str, fault_file: Path | None, steps: int, *, as_json: bool) -> None:
+def dump(
+    program_file: Path, launch: str | None, core: str, fault_file: Path | None, steps: int, *, as_json: bool
+) -> None:
     """Show header, tasks, routes and SRAM of one core, and what it holds after a run with faults."""
     from yieldkit.emulator.dump import dump_core, launch_named
     from yieldkit.emulator.lowering import lower

@@ -1,4 +1,4 @@
-"""The emulator: lowering to per-core configuration, the reference machine, the tensor executor, jobs and symptoms."""
+"""The emulator: lowering to per-core configuration, machines with and without a clock, tensors, jobs, symptoms."""
 
 from __future__ import annotations
 
@@ -6,16 +6,21 @@ import importlib
 from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
+    from yieldkit.emulator.cost import Timing
+    from yieldkit.emulator.counted import Counted
+    from yieldkit.emulator.counts import count_launch
     from yieldkit.emulator.job import Job
     from yieldkit.emulator.lowering import Lowered, lower
     from yieldkit.emulator.memoryx import MemoryX
     from yieldkit.emulator.placement import Placement
     from yieldkit.emulator.running import RunResult, run
     from yieldkit.emulator.symptoms import Symptoms
+    from yieldkit.emulator.trace import Trace
     from yieldkit.emulator.training import TrainingOutcome, train
     from yieldkit.workloads.program import Program
 
 _HOMES: Final = {
+    "Counted": "yieldkit.emulator.counted",
     "Job": "yieldkit.emulator.job",
     "Lowered": "yieldkit.emulator.lowering",
     "MemoryX": "yieldkit.emulator.memoryx",
@@ -23,13 +28,17 @@ _HOMES: Final = {
     "Program": "yieldkit.workloads.program",
     "RunResult": "yieldkit.emulator.running",
     "Symptoms": "yieldkit.emulator.symptoms",
+    "Timing": "yieldkit.emulator.cost",
+    "Trace": "yieldkit.emulator.trace",
     "TrainingOutcome": "yieldkit.emulator.training",
+    "count_launch": "yieldkit.emulator.counts",
     "lower": "yieldkit.emulator.lowering",
     "run": "yieldkit.emulator.running",
     "train": "yieldkit.emulator.training",
 }
 
 __all__ = [
+    "Counted",
     "Job",
     "Lowered",
     "MemoryX",
@@ -37,7 +46,10 @@ __all__ = [
     "Program",
     "RunResult",
     "Symptoms",
+    "Timing",
+    "Trace",
     "TrainingOutcome",
+    "count_launch",
     "lower",
     "run",
     "train",

@@ -24,7 +24,7 @@ from yieldkit.emulator.products import scratch_name
 from yieldkit.emulator.tables import CoreCode, Desc
 from yieldkit.workloads.program import AllGather, AllReduce, Broadcast, Program, Reduce
 
-__all__ = ["Reduction", "along", "emit_all_gather", "emit_broadcast", "emit_reduction"]
+__all__ = ["Reduction", "along", "emit_all_gather", "emit_broadcast", "emit_reduction", "tree_order"]
 
 Reduction = AllReduce | Reduce
 
@@ -110,6 +110,17 @@ def _tree_step(code: CoreCode, phase: Reduction, stop: Stop, target: str, count:
         for start, n in kept:
             out = code.send(_colour(code, phase, stop.send), dtype, [n])
             code.task("mov", out, code.memory(own, [(n, 1)], start))
+
+
+def tree_order(stop: Stop, count: int) -> list[tuple[int, int]]:
+    """Runs (start, length) of the `count` elements in the order in which a core of a tree sends them."""
+    if stop.send is None:
+        return []
+    level = stop.send[1]
+    if not any(heard == level - 1 for _, heard in stop.receive):
+        return _runs(_first_element(level, count), count, count)
+    first, ahead = _first_element(level - 1, count), _ahead(level, count)
+    return _runs(first + count - ahead, ahead, count) + _runs(first, count - ahead, count)
 
 
 def _ahead(level: int, count: int) -> int:

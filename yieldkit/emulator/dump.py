@@ -206,7 +206,8 @@ def _sram(lowered: Lowered, low: LoweredLaunch, number: int) -> Iterator[str]:
             used[start : start + size] = True
             yield f"{start:5} to {start + size - 1:5}  {kind} {text}".rstrip()
     banks = " ".join(str(int(used[bank::BANKS].sum())) for bank in range(BANKS))
-    yield f"{int(used.sum())} of {lowered.sram_words} words in use; by bank (address modulo {BANKS}, assumption): {banks}"
+    total = f"{int(used.sum())} of {lowered.sram_words} words in use"
+    yield f"{total}; by bank (address modulo {BANKS}, assumption): {banks}"
 
 
 def _registers(machine: Machine, core: int) -> Iterator[str]:
@@ -226,13 +227,14 @@ def _changed(machine: Machine, low: LoweredLaunch, role: Role, core: int) -> Ite
     state = machine.state
     for address in range(2):
         if state.sram[core, address] != role.header[address]:
-            yield f"  header word {address} is {int(state.sram[core, address]):#010x}, was {int(role.header[address]):#010x}"
-    now = state.sram[core, low.table_base : low.table_base + len(role.tables)]
-    for at in np.flatnonzero(now != role.tables).tolist():
+            now, was = int(state.sram[core, address]), int(role.header[address])
+            yield f"  header word {address} is {now:#010x}, was {was:#010x}"
+    tables = state.sram[core, low.table_base : low.table_base + len(role.tables)]
+    for at in np.flatnonzero(tables != role.tables).tolist():
         inside = at < 2 * role.n_tasks
         what = f"task {at // 2}" if inside else f"descriptor {(at - 2 * role.n_tasks) // 4}"
         word = at % 2 if inside else (at - 2 * role.n_tasks) % 4
-        yield f"  {what} word {word} is {int(now[at]):#010x}, was {int(role.tables[at]):#010x}"
+        yield f"  {what} word {word} is {int(tables[at]):#010x}, was {int(role.tables[at]):#010x}"
     for colour, position in np.argwhere(state.route[core] != role.routes).tolist():
         is_now, was = (int(words[colour, position]) for words in (state.route[core], role.routes))
         yield f"  route of colour {colour} position {position}: {route_text(is_now)}; was {route_text(was)}"
@@ -246,7 +248,9 @@ def _colour(machine: Machine, core: int, colour: int) -> Iterator[str]:
     for port in range(6):
         length = int(state.length[core, colour, port])
         if length:
-            kinds = [state.kind[core, colour, port, (state.head[core, colour, port] + i) % depth] for i in range(length)]
+            kinds = [
+                state.kind[core, colour, port, (state.head[core, colour, port] + i) % depth] for i in range(length)
+            ]
             control = sum(int(kind != kernel.DATA) for kind in kinds)
             words = f"{length} of {depth} words" + (f", {control} of them control" if control else "")
             parts.append(f"{_QUEUES[port]} {words}")

@@ -16,8 +16,9 @@ from yieldkit.emulator.hooks import LaunchHooks
 from yieldkit.emulator.lowering import Lowered, LoweredLaunch
 from yieldkit.emulator.machine import LaunchResult
 from yieldkit.emulator.memoryx import MemoryX, StepReport
+from yieldkit.emulator.reference import ReferenceExecutor
 from yieldkit.emulator.scan import LogicalScan
-from yieldkit.emulator.tensor import ReferenceExecutor, TensorExecutor
+from yieldkit.emulator.tensor import TensorExecutor
 from yieldkit.emulator.trace import Trace
 from yieldkit.emulator.wavelet import WaveletExecutor
 from yieldkit.errors import BadInput

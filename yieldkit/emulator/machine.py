@@ -22,7 +22,7 @@ from yieldkit.emulator.scan import LogicalScan, scan_machine
 from yieldkit.emulator.trace import Trace
 from yieldkit.workloads.program import Gemm, Gemv
 
-__all__ = ["LaunchResult", "Machine", "clean_elements"]
+__all__ = ["LaunchResult", "Machine", "clean_elements", "new_state"]
 
 F32 = npt.NDArray[np.float32]
 
@@ -86,33 +86,7 @@ class Machine:
         self.ended = True
         """Whether the last launch came to rest; words may go round for ever."""
         self.surplus: dict[tuple[int, int, int], npt.NDArray[np.uint32]] = {}
-        self.state = kernel.State(
-            sram=np.zeros((n, lowered.sram_words), np.uint32),
-            route=np.zeros((n, COLOURS, POSITIONS), np.uint32),
-            position=np.zeros((n, COLOURS), np.uint8),
-            queue=np.zeros((n, COLOURS, 6, queue_depth), np.uint32),
-            kind=np.zeros((n, COLOURS, 6, queue_depth), np.uint8),
-            head=np.zeros((n, COLOURS, 6), np.int32),
-            length=np.zeros((n, COLOURS, 6), np.int32),
-            status=np.zeros(n, np.int32),
-            task=np.zeros(n, np.int32),
-            executed=np.zeros(n, np.int32),
-            wait=np.zeros(n, np.int32),
-            wait_colour=np.zeros(n, np.int32),
-            register=np.zeros((n, 3, 4), np.uint32),
-            task_register=np.zeros((n, 2), np.uint32),
-            loop_index=np.zeros((n, 3, 3), np.int64),
-            stage=np.zeros(n, np.int32),
-            control=np.zeros(n, np.int32),
-            value=np.zeros((n, 2), np.float32),
-            element=np.zeros(n, np.int64),
-            elements=np.zeros(n, np.int64),
-            sent=np.zeros((n, COLOURS, 5), np.int64),
-            received=np.zeros((n, COLOURS, 4), np.int64),
-            sunk=np.zeros((n, COLOURS), np.int64),
-            events=np.zeros((n, 3), np.int64),
-            numbered=np.zeros((n if sequence else 0, COLOURS, 4), np.int64),
-        )
+        self.state = new_state(n, lowered.sram_words, queue_depth, sequence=sequence)
         self.neighbour = _neighbours(self.rows, self.cols)
         self.host: kernel.Host | None = None
         """MemoryX's streams and lists of the last launch."""
@@ -404,6 +378,37 @@ class Machine:
                 self.rows, self.cols, m, n
             )
         return result
+
+
+def new_state(n: int, sram_words: int, queue_depth: int, *, sequence: bool = False) -> kernel.State:
+    """Cores that hold nothing; `sequence`: with room for the numbers that links give their words."""
+    return kernel.State(
+        sram=np.zeros((n, sram_words), np.uint32),
+        route=np.zeros((n, COLOURS, POSITIONS), np.uint32),
+        position=np.zeros((n, COLOURS), np.uint8),
+        queue=np.zeros((n, COLOURS, 6, queue_depth), np.uint32),
+        kind=np.zeros((n, COLOURS, 6, queue_depth), np.uint8),
+        head=np.zeros((n, COLOURS, 6), np.int32),
+        length=np.zeros((n, COLOURS, 6), np.int32),
+        status=np.zeros(n, np.int32),
+        task=np.zeros(n, np.int32),
+        executed=np.zeros(n, np.int32),
+        wait=np.zeros(n, np.int32),
+        wait_colour=np.zeros(n, np.int32),
+        register=np.zeros((n, 3, 4), np.uint32),
+        task_register=np.zeros((n, 2), np.uint32),
+        loop_index=np.zeros((n, 3, 3), np.int64),
+        stage=np.zeros(n, np.int32),
+        control=np.zeros(n, np.int32),
+        value=np.zeros((n, 2), np.float32),
+        element=np.zeros(n, np.int64),
+        elements=np.zeros(n, np.int64),
+        sent=np.zeros((n, COLOURS, 5), np.int64),
+        received=np.zeros((n, COLOURS, 4), np.int64),
+        sunk=np.zeros((n, COLOURS), np.int64),
+        events=np.zeros((n, 3), np.int64),
+        numbered=np.zeros((n if sequence else 0, COLOURS, 4), np.int64),
+    )
 
 
 def _neighbours(rows: int, cols: int) -> npt.NDArray[np.int64]:

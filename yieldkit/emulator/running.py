@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from functools import cached_property
+from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
 
+from yieldkit.emulator.checks import check_lowered
 from yieldkit.emulator.cost import Timing
+from yieldkit.emulator.estimate import estimated_cycles
 from yieldkit.emulator.job import HookSource, Job, StepResult
 from yieldkit.emulator.lowering import Lowered, lower
 from yieldkit.emulator.memoryx import MemoryX
@@ -26,6 +29,7 @@ from yieldkit.workloads.program import Program
 __all__ = ["RunResult", "Telemetry", "check_protection", "run", "run_job", "sram_words_of", "symptoms_of"]
 
 F32 = npt.NDArray[np.float32]
+_IDEAL: Final = Timing()
 
 
 @dataclass(frozen=True)
@@ -37,22 +41,37 @@ class RunResult:
         outputs: streams of the last step, by name.
         state_hash: hash over every step's outputs and over the host's weights and moments.
         step_digests: hash of each step's outputs (and fp32 sums, where they are kept).
-        cycles: cycles of all launches; measured by the wavelet executor, estimated by the others.
         memoryx: host state at the end.
         tokens: int64[sequences, steps] decoded symbols.
         job: the job, for reading tensors and logits.
         traces: of the launches of the last step, where they were asked for.
+        timing: what things cost.
+        placement: where the program ran; None where links have the pitch of a perfect mesh.
     """
 
     symptoms: Symptoms
     outputs: Mapping[str, F32]
     state_hash: str
     step_digests: tuple[str, ...]
-    cycles: int
     memoryx: MemoryX
     tokens: npt.NDArray[np.int64]
     job: Job
     traces: tuple[Trace, ...] = ()
+    timing: Timing = _IDEAL
+    placement: Placement | None = None
+
+    @cached_property
+    def cycles(self) -> int:
+        """Cycles of all steps done: as the wavelet executor measured them, stalled launches included; otherwise worked
+        out from the tables (`emulator.timing`) when first asked for.
+        """
+        if hasattr(self.job.executor, "clock"):
+            return self.symptoms.cycles
+        pitches = link_pitches(self.placement) if self.placement is not None else None
+        each = step_cycles(
+            self.job.lowered, timing=self.timing, link_pitches=pitches, queue_depth=self.job.executor.queue_depth
+        )
+        return each * self.symptoms.steps_done
 
     @property
     def losses(self) -> tuple[float, ...]:
@@ -96,7 +115,7 @@ def run(
         batches: (tokens, targets) of each step in place of the program's corpus.
         taps: hash the fp32 sums of every product too, where a wrong order of summation shows.
         threads: for matrix products; changes no bit.
-        timing: what things cost on the wavelet executor, or the name of a preset: "ideal", "cs2", "cs3".
+        timing: what things cost, or the name of a preset: "ideal", "cs2", "cs3".
         trace: bins that the wavelet executor's trace of each launch has at most, 0 for no traces.
         progress: called after each step.
 
@@ -104,7 +123,8 @@ def run(
         the result; a stalled or crashed run is a result with its symptoms, not an error.
 
     Raises:
-        BadInput: the rectangle does not fit the fabric, the program does not fit its cores, faults are given for a
+        BadInput: the rectangle does not fit the fabric, the program does not fit its cores or fails the static checks
+            (`emulator.checks`), faults are given for a
             wafer with a protection that is not acted out, or a trace is asked of an executor without a clock.
     """
     if steps < 1:
@@ -114,19 +134,22 @@ def run(
     if faults is not None:
         check_protection(fabric, acted_out=("sequence",))
         faults.check(lowered)
+    depth = _queue_depth(fabric)
+    check_lowered(lowered, queue_depth=depth)
     options: dict[str, Any] = {
-        "queue_depth": _queue_depth(fabric),
+        "queue_depth": depth,
         "threads": threads,
         "sequence": _protection(fabric, "links") == "sequence",
     }
     if executor == "tensor":
         options["taps"] = taps
+    costs = Timing.preset(timing) if isinstance(timing, str) else timing
     if executor == "wavelet":
-        options |= {"timing": timing, "link_pitches": link_pitches(placement), "trace_bins": trace}
+        options |= {"timing": costs, "link_pitches": link_pitches(placement), "trace_bins": trace}
     elif trace:
         raise BadInput("only the wavelet executor records traces", value=executor, cure='use executor="wavelet"')
     job = Job.start(lowered, executor=executor, memoryx=memoryx, weights=weights, batches=batches, **options)
-    return run_job(job, placement, steps, faults=faults, progress=progress)
+    return run_job(job, placement, steps, faults=faults, timing=costs, progress=progress)
 
 
 def run_job(
@@ -135,6 +158,7 @@ def run_job(
     steps: int,
     *,
     faults: HookSource | None = None,
+    timing: Timing = _IDEAL,
     progress: Callable[[int, StepResult], None] | None = None,
 ) -> RunResult:
     """Run `steps` more steps of a job that has been started."""
@@ -155,11 +179,12 @@ def run_job(
         result.outputs if result is not None else {},
         digest,
         tuple(telemetry.digests),
-        symptoms.cycles,
         job.memoryx,
         tokens,
         job,
         result.traces if result is not None else (),
+        timing,
+        placement,
     )
 
 
@@ -209,7 +234,8 @@ def symptoms_of(job: Job, placement: Placement, planned: int, telemetry: Telemet
     if stopped is not None:
         halted = scan is not None and any(state == "HALTED" for _, _, state, _, _ in scan.waiting)
         status = CRASH_DETECTED if halted else STALL_DETECTED
-    cycles = step_cycles(job.lowered)
+    clock = getattr(job.executor, "clock", None)
+    cycles = estimated_cycles(job.lowered) if clock is None else step_cycles(job.lowered, **clock)
     done = len(telemetry.digests) - (1 if stopped is not None else 0)
     return Symptoms(
         program=program.fingerprint,

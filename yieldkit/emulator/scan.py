@@ -16,9 +16,9 @@ from yieldkit.quantities import OPPOSITE
 
 __all__ = ["LogicalScan", "scan_machine"]
 
-_STATES: Final = {kernel.STARVED: "INPUT_STARVATION", kernel.BLOCKED: "WAITING_FOR_BUFFER"}
-_EVENTS: Final = ("illegal_operation", "address", "sequence")
-_PORTS: Final = ("N", "E", "S", "W", "ramp", "core")
+WAITS: Final = {kernel.STARVED: "INPUT_STARVATION", kernel.BLOCKED: "WAITING_FOR_BUFFER"}
+EVENTS: Final = ("illegal_operation", "address", "sequence")
+PORTS: Final = ("N", "E", "S", "W", "ramp", "core")
 
 
 @dataclass(frozen=True)
@@ -62,7 +62,7 @@ def scan_machine(
         elif state.status[core] == kernel.RUNAWAY:
             what, colour = "STALLED", -1
         else:
-            what, colour = _STATES.get(int(state.wait[core]), "STALLED"), int(state.wait_colour[core])
+            what, colour = WAITS.get(int(state.wait[core]), "STALLED"), int(state.wait_colour[core])
         waiting.append((*place(core), what, int(state.task[core]), colour))
     links = []
     for port in range(4):
@@ -74,17 +74,17 @@ def scan_machine(
             row = (port, int(colour), int(sent[at, colour]), int(received[at, colour]))
             links.append((*place(there[at]), *row))
     events = [
-        (*place(core), _EVENTS[kind], int(state.events[core, kind])) for core, kind in np.argwhere(state.events > 0)
+        (*place(core), EVENTS[kind], int(state.events[core, kind])) for core, kind in np.argwhere(state.events > 0)
     ]
     leftover = [
-        (*place(core), _PORTS[port], int(colour), int(state.length[core, colour, port]))
+        (*place(core), PORTS[port], int(colour), int(state.length[core, colour, port]))
         for core, colour, port in np.argwhere(state.length > 0)
     ]
     return LogicalScan(
         low.name,
         tuple(waiting),
         tuple(sorted(links)),
-        _config(state, low),
+        config_differs(state, low),
         tuple(events),
         tuple(leftover),
         undrained,
@@ -92,7 +92,7 @@ def scan_machine(
     )
 
 
-def _config(state: kernel.State, low: LoweredLaunch) -> tuple[tuple[int, int, str], ...]:
+def config_differs(state: kernel.State, low: LoweredLaunch) -> tuple[tuple[int, int, str], ...]:
     rows, cols = low.role_of.shape
     found = []
     for core in range(rows * cols):

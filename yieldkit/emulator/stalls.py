@@ -18,7 +18,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
-import numpy.typing as npt
 
 from yieldkit.emulator.kernels import machine as kernel
 from yieldkit.emulator.kernels.state import FROM_CORE, TO_CORE
@@ -242,7 +241,7 @@ def _route_notes(case: _Case, nodes: Sequence[Node]) -> Iterator[str]:
 
 def _misroute(case: _Case) -> Found | None:
     state = case.state
-    gives = case.image_gives.any(axis=2)
+    gives = np.logical_or.reduce(case.image_gives, axis=2)
     found: list[tuple[Node, str]] = []
     for core, colour, port in np.argwhere((state.sent > 0) & ~gives).tolist():
         count = int(state.sent[core, colour, port])
@@ -256,7 +255,8 @@ def _misroute(case: _Case) -> Found | None:
         r, c = case.place(core)
         text = f"the router of ({r}, {c}) consumed {int(state.sunk[core, colour])} words of colour {colour}"
         found.append((Node("core", r, c), text))
-    lie: npt.NDArray[np.bool_] = np.greater(state.length, 0)
+    lie = np.zeros(state.length.shape, np.bool_)
+    lie[state.length > 0] = True
     for port in range(5):
         lie[:, :, port] &= ~(case.image_takes == port).any(axis=2)
     lie[:, :, TO_CORE] &= ~gives[:, :, RAMP]

@@ -118,7 +118,7 @@ class Symptoms:
         events: events counted by the cores.
         leftover: words left in queues, after the last launch that left any trace.
         host_missing: words that MemoryX still waited for, by stream name.
-        cycles: cycles of the run by the timing model.
+        cycles: cycles of the run, where the executor has a clock; otherwise a rough figure from the tables.
         expected_cycles: cycles of the same program on a clean machine.
     """
 

@@ -1,71 +1,52 @@
 """The tensor executor: whole tensors at a time, in exactly the order of sums that the machine keeps.
 
-What it follows itself: phases of untouched configuration, with any values in SRAM (flipped ones included). What
-strikes a configuration word, a register, a result on its way or a link is handed, a launch at a time, to the reference
-machine, which runs it from the state at the launch's start; after a launch whose control state is as it should be, the
-tensors are read back and the fast way goes on.
+What it follows itself: phases of untouched configuration, with any values in SRAM (flipped ones included). What strikes
+a configuration word, a register, a result on its way or a link is handed, a launch at a time, to the machine that moves
+words: to a window of it over the struck cores where such a window can be believed (`delegation`), and the rest of the
+cores are followed here as if nothing had struck; otherwise to the whole of it, which runs the launch from the state at
+its start. Where the rectangle is too large for that, the count interpreter says how a launch stalls, without values.
+After a launch whose control state is as it should be, the tensors are read back and the fast way goes on.
 """
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
+from typing import Final
 
 import numpy as np
 import numpy.typing as npt
 
+from yieldkit.emulator.actions import in_tables
 from yieldkit.emulator.code import ZERO
+from yieldkit.emulator.counted import Counted
+from yieldkit.emulator.counts import count_launch
+from yieldkit.emulator.crossings import Crossings
+from yieldkit.emulator.delegation import WindowScan, patched_outputs, patched_sums, settle
 from yieldkit.emulator.formats import decode_words, encode_words
 from yieldkit.emulator.hooks import LaunchHooks, SramHook
 from yieldkit.emulator.host_words import check_input, inputs_of
+from yieldkit.emulator.isa import COLOURS
 from yieldkit.emulator.kernels.table import run_table
 from yieldkit.emulator.layouts import OUT, STREAM, SUM, Layout, Plan, Widen
 from yieldkit.emulator.lowering import Lowered, LoweredLaunch
 from yieldkit.emulator.machine import LaunchResult, Machine
-from yieldkit.emulator.plans import constant_array, plans_of
+from yieldkit.emulator.partials import CleanLaunch
+from yieldkit.emulator.plans import plans_of
+from yieldkit.emulator.reference import ReferenceExecutor
+from yieldkit.emulator.windows import Window
 from yieldkit.errors import BadInput
-from yieldkit.workloads.program import Gemm, Gemv, Phase, StreamIn, StreamOut, WGrad
+from yieldkit.workloads.program import Compute, Gemm, Gemv, Phase, StreamIn, StreamOut, WGrad, tensors_of
 
 __all__ = ["ReferenceExecutor", "TensorExecutor"]
 
 F32 = npt.NDArray[np.float32]
 
-
-class ReferenceExecutor:
-    """Every launch on the reference machine.
-
-    Args:
-        lowered: the program.
-        queue_depth: words a queue holds.
-        sequence: links number their words.
-    """
-
-    def __init__(self, lowered: Lowered, *, queue_depth: int = 4, threads: int = 1, sequence: bool = False) -> None:
-        self._begin(lowered, Machine(lowered, queue_depth=queue_depth, sequence=sequence))
-
-    def _begin(self, lowered: Lowered, machine: Machine) -> None:
-        self.machine = machine
-        self.lowered = lowered
-        for tensor in lowered.tensors.values():
-            if tensor.values:
-                self.write(tensor.name, constant_array(tensor, lowered.program.rows, lowered.program.cols))
-
-    def write(self, name: str, array: F32) -> None:
-        """Put a tensor into SRAM (resident weights, constants)."""
-        self.machine.write(name, array)
-
-    def read(self, name: str) -> F32:
-        """A tensor as `[rows, cols, *dims]`."""
-        return self.machine.read(name)
-
-    @property
-    def pristine(self) -> bool:
-        """Never known here without comparing all of SRAM."""
-        return False
-
-    def launch(self, low: LoweredLaunch, streams: Mapping[str, F32], hooks: LaunchHooks | None = None) -> LaunchResult:
-        """Run one launch."""
-        return self.machine.launch(low, streams, hooks)
+WINDOW_FROM: Final = 32
+"""Cores of a rectangle from which on a window and its golden traffic cost less than the whole."""
+LARGEST_BYTES: Final = 8 << 30
+"""Memory of the machine's cores and queues that is still taken for a launch of the whole rectangle."""
 
 
 class TensorExecutor:
@@ -76,7 +57,13 @@ class TensorExecutor:
         queue_depth: words a queue holds, for the launches that are handed on.
         threads: threads for matrix products; changes no bit.
         taps: keep the fp32 sums of every product for hashing.
+        window_from: cores of a rectangle from which on windows are tried before the whole.
+        largest_bytes: memory of all cores and their queues from which on the whole is not run word by word.
         sequence: links number their words.
+
+    Attributes:
+        handed_on: launches that were not followed here.
+        settled: how many of these the struck core settled, its row, several rows, the whole rectangle, or counts.
     """
 
     def __init__(
@@ -86,6 +73,8 @@ class TensorExecutor:
         queue_depth: int = 4,
         threads: int = 1,
         taps: bool = True,
+        window_from: int = WINDOW_FROM,
+        largest_bytes: int = LARGEST_BYTES,
         sequence: bool = False,
     ) -> None:
         if threads < 1:
@@ -98,7 +87,10 @@ class TensorExecutor:
         self.threads = threads
         self.keep_taps = taps
         self.machine: Machine | None = None
+        self.window_from = window_from
+        self.largest_bytes = largest_bytes
         self.handed_on = 0
+        self.settled: Counter[str] = Counter()
         self.arrays: dict[str, F32] = {}
         self.altered: frozenset[str] = frozenset()
         self._plans = plans_of(lowered)
@@ -131,6 +123,22 @@ class TensorExecutor:
         hooks = hooks or LaunchHooks()
         if self.machine is not None or not self._follows(low, hooks):
             return self._hand_on(low, streams, hooks)
+        return self._follow(low, streams, hooks)
+
+    def traffic(self, low: LoweredLaunch, streams: Mapping[str, F32]) -> tuple[Crossings, LaunchResult]:
+        """Run a launch that nothing strikes; also tells which words cross its links."""
+        held: list[dict[str, F32]] = []
+        result = self._follow(low, streams, LaunchHooks(), held)
+        return Crossings(CleanLaunch(self.lowered, low, streams, held)), result
+
+    def _follow(
+        self,
+        low: LoweredLaunch,
+        streams: Mapping[str, F32],
+        hooks: LaunchHooks,
+        held: list[dict[str, F32]] | None = None,
+    ) -> LaunchResult:
+        """Run a launch here; `held` takes the tensors that each phase finds, where cores send any of them."""
         for fed in inputs_of(low.launch):
             check_input(self.program, fed, streams[fed.stream])
         outputs: dict[str, F32] = {}
@@ -140,6 +148,9 @@ class TensorExecutor:
             for hook in hooks.sram:
                 if hook.phase == number:
                     self._flip(low, hook)
+            if held is not None:
+                names = () if isinstance(phase, Compute | StreamIn) else tensors_of(phase)
+                held.append({name: self.arrays[name].copy() for name in names if name in self.arrays})
             self._run(first + number, phase, streams, outputs, taps)
             for name in self._plans.dead[first + number]:
                 self._drop(name)
@@ -157,13 +168,28 @@ class TensorExecutor:
 
     def _hand_on(self, low: LoweredLaunch, streams: Mapping[str, F32], hooks: LaunchHooks) -> LaunchResult:
         self.handed_on += 1
+        if self.machine is None and self.rows * self.cols >= self.window_from:
+            # Only what concerns words and their order can end a launch in another way than clean.
+            struck = bool(hooks.routes or hooks.registers) or any(in_tables(low, hook.address) for hook in hooks.sram)
+            counted = None
+            lost = any(hook.drop for hook in hooks.links)
+            if struck or lost:
+                counted = count_launch(self.lowered, low, hooks, queue_depth=self.queue_depth, sequence=self.sequence)
+            # Where links number their words, a lost one shows at the router behind, which a window may not hold.
+            seen = lost and self.sequence
+            if (counted is None or counted.completed) and not seen and not self._lasts(low, hooks):
+                # A word lost on a border would be missed by the comparison of what leaves the window.
+                through = not lost and counted is not None and not (counted.length.any() or counted.position.any())
+                result = self._in_window(low, streams, hooks, through=through)
+                if result is not None:
+                    return result
+            if self._too_large():
+                return self._stalled(low, counted)
+        self.settled["whole"] += 1
         if self.machine is None:
-            self.machine = Machine(self.lowered, queue_depth=self.queue_depth, sequence=self.sequence)
-            for name in low.alive_at_start:
-                if name in self.arrays:
-                    self.machine.write(name, self.arrays[name])
+            self.machine = self._loaded(low, self.arrays)
         result = self.machine.launch(low, streams, hooks)
-        following = self.lowered.launches[(low.index + 1) % len(self.lowered.launches)]
+        following = self._after(low)
         self.arrays, self._layout = {}, {}
         for name in self._alive_after(low, following):
             self._put(name, _compact(self.machine.read(name), self.lowered.tensors[name].over))
@@ -171,6 +197,93 @@ class TensorExecutor:
         if result.completed and ZERO not in self.altered and self.machine.is_golden(following):
             self.machine = None
         return result
+
+    def _too_large(self) -> bool:
+        words = self.lowered.sram_words + COLOURS * 6 * (2 * self.queue_depth + 4)
+        return 4 * words * self.rows * self.cols > self.largest_bytes
+
+    def _stalled(self, low: LoweredLaunch, counted: Counted | None) -> LaunchResult:
+        """How a launch of a rectangle that is too large to be run stalls; what is in SRAM then, nobody knows."""
+        if counted is None or counted.completed:
+            raise BadInput(
+                f"launch {low.name!r}: what the fault changes reaches over all rows, and to run {self.rows} x "
+                f"{self.cols} cores word by word takes more than {self.largest_bytes >> 20} MiB",
+                cure="use a smaller rectangle, or raise largest_bytes",
+            )
+        self.settled["counts"] += 1
+        self.arrays, self._layout = {}, {}
+        return LaunchResult(False, {}, {}, counted.missing, counted.scan())
+
+    def _loaded(self, low: LoweredLaunch, arrays: Mapping[str, F32]) -> Machine:
+        """A machine that holds what is there when a launch begins."""
+        machine = Machine(self.lowered, queue_depth=self.queue_depth, sequence=self.sequence)
+        for name in low.alive_at_start:
+            if name in arrays:
+                machine.write(name, arrays[name])
+        return machine
+
+    def _after(self, low: LoweredLaunch) -> LoweredLaunch:
+        return self.lowered.launches[(low.index + 1) % len(self.lowered.launches)]
+
+    def _lasts(self, low: LoweredLaunch, hooks: LaunchHooks) -> bool:
+        """Whether what strikes will show in launches to come that this executor does not follow."""
+        base = self.lowered.address[ZERO]
+        if any(hook.address == base for hook in hooks.sram):
+            return True
+        struck = bool(hooks.routes) or any(in_tables(low, hook.address) for hook in hooks.sram)
+        return struck and self._after(low).tables_id == low.tables_id
+
+    def _in_window(
+        self, low: LoweredLaunch, streams: Mapping[str, F32], hooks: LaunchHooks, *, through: bool
+    ) -> LaunchResult | None:
+        """Run the launch here as if nothing struck, and the struck cores in a window; None where none will do."""
+        constants = self._plans.constants
+        start = {
+            name: array if array is constants.get(name) else array.copy()
+            for name, array in self.arrays.items()
+            if name in low.alive_at_start
+        }
+        kept, self.keep_taps = self.keep_taps, True
+        crossings, clean = self.traffic(low, streams)
+        self.keep_taps = kept
+        settled = settle(self.lowered, low, hooks, crossings, start, self.queue_depth, through=through)
+        scan = settled[1].scan() if settled is not None else None
+        if (
+            settled is None
+            or scan is None
+            or settled[1].block(ZERO).view(np.uint32).any()
+            or (scan.config and self._after(low).tables_id == low.tables_id)
+        ):
+            self.arrays, self._layout = {}, {}
+            for name, array in start.items():
+                self._put(name, array)
+            return None
+        level, window = settled
+        self.settled[level] += 1
+        for name in self._alive_after(low, self._after(low)):
+            self._take(name, window)
+        self._compare_constants()
+        fed = {name: array.copy() for name, array in streams.items()}
+
+        def state_hash() -> str:
+            whole = self._loaded(low, start).launch(low, fed, hooks).scan
+            return whole.state_hash if whole is not None else ""
+
+        return LaunchResult(
+            True,
+            patched_outputs(self.lowered, low, window, clean.outputs),
+            patched_sums(self.lowered, low, window, clean.taps),
+            scan=WindowScan(scan, state_hash),
+        )
+
+    def _take(self, name: str, window: Window) -> None:
+        """Blocks of the window's cores in place of those that they would hold had nothing struck."""
+        whole = self.read(name)
+        place = np.array(window.cores).T
+        mine = window.block(name)
+        if (whole[place[0], place[1]].view(np.uint32) != mine.view(np.uint32)).any():
+            whole[place[0], place[1]] = mine
+            self._put(name, _compact(whole, self.lowered.tensors[name].over))
 
     @property
     def pristine(self) -> bool:

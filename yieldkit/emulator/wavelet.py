@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -23,7 +23,7 @@ from yieldkit.emulator.kernels import wavelet_pack as packing
 from yieldkit.emulator.kernels import wavelet_state as layout
 from yieldkit.emulator.lowering import Lowered, LoweredLaunch
 from yieldkit.emulator.machine import LaunchResult, Machine
-from yieldkit.emulator.tensor import ReferenceExecutor
+from yieldkit.emulator.reference import ReferenceExecutor
 from yieldkit.emulator.trace import Trace
 from yieldkit.errors import BadInput
 
@@ -259,8 +259,15 @@ class WaveletExecutor(ReferenceExecutor):
         machine = WaveletMachine(
             lowered, queue_depth=queue_depth, timing=costs, link_pitches=link_pitches, sequence=sequence
         )
-        self._begin(lowered, machine)
+        self._begin(lowered, machine, queue_depth)
         self.trace_bins = trace_bins
+
+    @property
+    def clock(self) -> dict[str, Any]:
+        """What its cycles depend on beside the program, as arguments of the cycle model."""
+        machine = self.machine
+        pitches = (machine.spans // machine.timing.pitch_cycles).astype(np.int32)
+        return {"timing": machine.timing, "link_pitches": pitches, "queue_depth": self.queue_depth}
 
     def launch(self, low: LoweredLaunch, streams: Mapping[str, F32], hooks: LaunchHooks | None = None) -> LaunchResult:
         """Run one launch; the result has its cycles, and its trace where traces are kept."""

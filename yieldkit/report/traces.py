@@ -122,11 +122,16 @@ def write_trace_report(
     named = [(f"launch {traces.launch}", traces)] if isinstance(traces, Trace) else list(traces)
     if not named:
         raise BadInput("a trace report needs at least one trace")
+    # As coarse as the pictures, so that all parts of the page name the same cycles.
+    named = [(name, trace.coarser(_BINS)) for name, trace in named]
     data = ReportData(
         title=title or f"yieldkit: {named[0][1].summary}",
         summary=Summary(
             verdicts=tuple(
-                Note(text=f"{name}: {trace.summary}", status="good" if trace.completed else "bad")
+                Note(
+                    text=trace.summary if trace.summary.startswith(name) else f"{name}: {trace.summary}",
+                    status="good" if trace.completed else "bad",
+                )
                 for name, trace in named
             )
         ),

@@ -1,0 +1,108 @@
+"""Whether what strikes a launch can change who talks to whom, and in which order: decided before anything runs.
+
+A core's actions are the fetches and sends that it asks of its router, by colour, and the control words. In a clean
+launch nothing that a core reads can change them, so they follow from tables. They may still be followed when a table,
+a register or a route word is struck, as long as no store can reach a table. Where all cores keep their actions, all
+routers keep the switch positions and ports that they use, and no word is lost, the launch goes through as the clean one
+does, whatever the values and the depth of queues: the two differ in nothing that any core or router waits for.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+
+from yieldkit.emulator.crossings import Crossings, switched
+from yieldkit.emulator.hooks import LaunchHooks, LinkHook
+from yieldkit.emulator.isa import HEADER_WORDS
+from yieldkit.emulator.kernels import machine as kernel
+from yieldkit.emulator.kernels.actions import trace_core
+from yieldkit.emulator.lowering import Lowered, LoweredLaunch
+from yieldkit.emulator.machine import RUNAWAY_FACTOR, clean_elements
+from yieldkit.quantities import EAST, NORTH, SOUTH, WEST
+
+__all__ = ["in_tables", "keeps_actions"]
+
+_MOST_ACTIONS = 4  # of one element: two fetches, a send, a control word
+
+
+def in_tables(low: LoweredLaunch, address: int) -> bool:
+    """Whether a word of SRAM is of the header or the tables."""
+    return address < HEADER_WORDS or address >= low.table_base
+
+
+def keeps_actions(lowered: Lowered, low: LoweredLaunch, hooks: LaunchHooks, crossings: Crossings) -> bool:
+    """Whether every core and router does what it does in the clean launch, in the same order.
+
+    Args:
+        lowered: the program.
+        low: the launch.
+        hooks: what strikes.
+        crossings: golden traffic of the launch.
+    """
+    struck = {(h.r, h.c) for h in hooks.sram if in_tables(low, h.address)} | {(h.r, h.c) for h in hooks.registers}
+    return bool(
+        all(_core_keeps(lowered, low, hooks, r, c) for r, c in struck)
+        and all(_router_keeps(low, hooks, crossings, *key) for key in {(h.r, h.c, h.colour) for h in hooks.routes})
+        and not any(_is_missed(low, crossings, hook) for hook in hooks.links)
+    )
+
+
+def _is_missed(low: LoweredLaunch, crossings: Crossings, hook: LinkHook) -> bool:
+    """Whether a word is lost that somebody waits for; at the edge nobody takes a control word."""
+    kinds = crossings.on(hook.r, hook.c, hook.port, hook.colour)[1]
+    if not hook.drop or hook.nth >= len(kinds):
+        return False
+    return bool(kinds[hook.nth] == kernel.DATA) or _inside(low, hook.r, hook.c, hook.port)
+
+
+def _inside(low: LoweredLaunch, r: int, c: int, port: int) -> bool:
+    """Whether a link leads to a core."""
+    rows, cols = low.role_of.shape
+    return bool({NORTH: r > 0, EAST: c < cols - 1, SOUTH: r < rows - 1, WEST: c > 0}[port])
+
+
+def _core_keeps(lowered: Lowered, low: LoweredLaunch, hooks: LaunchHooks, r: int, c: int) -> bool:
+    number = int(low.role_of[r, c])
+    role = low.roles[number]
+    elements = int(clean_elements(low)[number])
+    budget = RUNAWAY_FACTOR * elements + 1000
+    known = np.zeros(lowered.sram_words, np.bool_)
+    known[:HEADER_WORDS] = True
+    known[low.table_base :] = True
+
+    def image() -> npt.NDArray[np.uint32]:
+        sram = np.zeros(lowered.sram_words, np.uint32)
+        sram[:HEADER_WORDS] = role.header
+        sram[low.table_base : low.table_base + len(role.tables)] = role.tables
+        return sram
+
+    actions = np.zeros(_MOST_ACTIONS * elements, np.uint8)
+    count, _ = trace_core(image(), known, np.zeros((0, 6), np.int64), budget, actions, False)
+    rows: list[tuple[int, ...]] = [
+        (int(role.first_task[h.phase]), -1, kernel.T_SRAM, h.address, 0, h.mask)
+        for h in hooks.sram
+        if (h.r, h.c) == (r, c) and in_tables(low, h.address)
+    ]
+    for g in hooks.registers:
+        if (g.r, g.c) == (r, c):
+            what, a, b = (kernel.T_TASK, g.word, 0) if g.operand < 0 else (kernel.T_DESCRIPTOR, g.operand, g.word)
+            rows.append((g.task, g.element, what, a, b, g.mask))
+    return bool(trace_core(image(), known, np.array(rows, np.int64), budget, actions[:count], True)[1])
+
+
+def _router_keeps(low: LoweredLaunch, hooks: LaunchHooks, crossings: Crossings, r: int, c: int, colour: int) -> bool:
+    """Whether all words that come through meet the same ports, and the switch turns as it should."""
+    was = low.roles[low.role_of[r, c]].routes[colour].tolist()
+    now = list(was)
+    for h in hooks.routes:
+        if (h.r, h.c, h.colour) == (r, c, colour):
+            now[h.position] ^= h.mask
+    for position, (_, kinds) in crossings.through(r, c, colour):
+        if (was[position] ^ now[position]) & 0xFF:
+            return False
+        if kinds[-1] != kernel.DATA and switched(was[position], position, int(kinds[-1])) != switched(
+            now[position], position, int(kinds[-1])
+        ):
+            return False
+    return True

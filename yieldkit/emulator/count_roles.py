@@ -1,0 +1,112 @@
+"""What a role's tables say about words: elements and colours of its tasks, and the streams it sends."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from yieldkit.emulator.edge_runs import Run, Runs, join_runs
+from yieldkit.emulator.isa import CONTROL_ADVANCE, CONTROL_EACH, CONTROL_NONE, FABRIC_IN, FABRIC_OUT
+from yieldkit.emulator.kernels.counts_state import TASK
+from yieldkit.emulator.kernels.machine import ADVANCE, DATA, RESET
+from yieldkit.emulator.lowering import Role
+
+__all__ = ["CountedRole", "operand_extents", "runs_of_log", "takes_of_log"]
+
+I64 = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class CountedRole:
+    """A role as the count interpreter sees it.
+
+    Attributes:
+        tasks: int64[tasks, TASK].
+        takes, gives: masks of the colours it fetches and sends.
+        streams: runs it sends by colour.
+    """
+
+    tasks: I64
+    takes: int
+    gives: int
+    streams: dict[int, Runs]
+
+    @classmethod
+    def of(cls, role: Role) -> CountedRole:
+        """Read the tables of a role; an unstarted one has no tasks."""
+        tasks, takes, gives = np.zeros((role.n_tasks, TASK), np.int64), 0, 0
+        streams: dict[int, Runs] = {}
+        for number in range(role.n_tasks):
+            descriptors = _descriptors(role, number)
+            elements = min(_elements(d) for d in descriptors)
+            row = [elements, -1, 1, -1, 1, -1, 0, 0]
+            for operand, d in enumerate(descriptors):
+                kind, colour = (d[0] >> 14) & 3, (d[0] >> 18) & 31
+                if operand and kind == FABRIC_IN:
+                    takes |= 1 << colour
+                    row[2 * operand - 1] = colour
+                    row[2 * operand] = (d[1] & 0xFFFF) if (d[0] >> 23) & 1 else 1
+                elif not operand and kind == FABRIC_OUT:
+                    gives |= 1 << colour
+                    row[5] = colour
+                    row[6], last = _controls(d, elements)
+                    row[7] = int(last != DATA)
+                    for run in _runs(elements, row[6], last):
+                        join_runs(streams.setdefault(colour, []), run)
+            tasks[number] = row
+        return cls(tasks, takes, gives, streams)
+
+
+def _descriptors(role: Role, number: int) -> list[list[int]]:
+    word, operands = (int(w) for w in role.tables[2 * number : 2 * number + 2])
+    opcode = word & 0x3F
+    table = role.tables[2 * role.n_tasks :].reshape(-1, 4)
+    count = 3 if 2 <= opcode <= 8 or opcode == 16 else 2
+    return [[int(w) for w in table[operands >> (10 * k) & 0x3FF]] for k in range(count)]
+
+
+def operand_extents(role: Role, number: int) -> list[tuple[int, int, int]]:
+    """Extents, innermost first, of the operands D, A and B (where there is one) of a task."""
+    return [(d[1] & 0xFFFF, d[2] & 0xFFFF, d[3] & 0xFFFF) for d in _descriptors(role, number)]
+
+
+def _elements(d: list[int]) -> int:
+    return (d[1] & 0xFFFF) * (d[2] & 0xFFFF) * (d[3] & 0xFFFF)
+
+
+def _controls(d: list[int], elements: int) -> tuple[int, int]:
+    """Elements of a plane that an ADVANCE follows (0: none), and the control word after the last element."""
+    mode, plane = (d[0] >> 24) & 3, (d[1] & 0xFFFF) * (d[2] & 0xFFFF)
+    if mode == CONTROL_NONE:
+        return 0, DATA
+    if elements == _elements(d):
+        return (plane if mode == CONTROL_EACH else 0), (ADVANCE if mode == CONTROL_ADVANCE else RESET)
+    if mode == CONTROL_EACH:
+        return plane, (ADVANCE if elements % plane == 0 else DATA)
+    return 0, DATA
+
+
+def _runs(elements: int, plane: int, last: int) -> list[Run]:
+    full = (elements - 1) // plane if plane and elements else 0
+    return [(plane, ADVANCE, full), (elements - full * plane, last, 1)] if elements else []
+
+
+def runs_of_log(log: npt.NDArray[np.uint8]) -> dict[int, Runs]:
+    """Runs by colour that a core sends whose actions were logged one by one."""
+    streams: dict[int, Runs] = {}
+    for action in log.tolist():
+        kind = action >> 5
+        if kind:
+            run = (1, DATA, 1) if kind == 1 else (0, ADVANCE if kind == 2 else RESET, 1)
+            join_runs(streams.setdefault(action & 31, []), run)
+    return streams
+
+
+def takes_of_log(log: npt.NDArray[np.uint8]) -> int:
+    """Mask of the colours that a logged core fetches."""
+    mask = 0
+    for colour in np.unique(log[log < 32]).tolist():
+        mask |= 1 << colour
+    return mask
