@@ -6,8 +6,20 @@ from dataclasses import replace
 
 import numpy as np
 
-from yieldkit.emulator.isa import COLOURS
+from yieldkit.emulator.isa import (
+    COLOURS,
+    CONTROL_ADVANCE,
+    FABRIC_IN,
+    FABRIC_OUT,
+    MEMORY,
+    OPCODES,
+    descriptor_words,
+    header_words,
+    route_word,
+    task_words,
+)
 from yieldkit.emulator.lowering import lower
+from yieldkit.quantities import NORTH, RAMP, SOUTH
 from yieldkit.workloads.builder import ProgramBuilder
 from yieldkit.workloads.program import AllReduce, Permute, Shift, StreamIn, StreamOut
 
@@ -103,3 +115,31 @@ def two_phases(rows=2, cols=5, words=3):
     b.launch("reduce")
     rng = np.random.default_rng(7)
     return lower(b.build({"kind": "none"})), {"x": rng.integers(-9, 9, (rows, cols, words)).astype(np.float32)}
+
+
+def gather_down(rows, words, *, expected=None):
+    """Each core of a column sends its block south and passes on what comes from the north; the last takes everything.
+
+    All rows between the first and the last have one image, though each hands on more words than the row before it.
+    """
+    lowered = shifts(rows, 1, words, "S")
+    low = lowered.launches[0]
+    base, colour = low.table_base, 5
+    count = words * (rows - 1) if expected is None else expected
+    task = task_words(OPCODES["mov"], 0, 1, 0, None)
+    out = descriptor_words(FABRIC_OUT, 0, [(words, 0)], colour=colour, control=CONTROL_ADVANCE)
+    down = [*task, *out, *descriptor_words(MEMORY, 0, [(words, 1)], base=low.address["x0"])]
+    kept = descriptor_words(MEMORY, 0, [(count, 0)], base=low.address["y0"])
+    take = [*task, *kept, *descriptor_words(FABRIC_IN, 0, [(count, 0)], colour=colour)]
+    own, on = route_word(RAMP, [SOUTH], last=False), route_word(NORTH, [SOUTH])
+    roles = []
+    for image, routes in ((down, [own | 1 << 8]), (down, [own, on]), (take, [route_word(NORTH, [RAMP])])):
+        role = low.roles[0]
+        table = np.array(image, np.uint32)
+        header = np.array(header_words(0, base, base + 2), np.uint32)
+        first = np.array([0, 1], np.int32)
+        changed = replace(role, header=header, tables=table, n_tasks=1, first_task=first, taps=np.zeros(1, np.bool_))
+        roles.append(replace(changed, routes=with_route(changed, colour, *routes)))
+    role_of = np.ones((rows, 1), np.int32)
+    role_of[0], role_of[-1] = 0, 2
+    return with_launch(lowered, replace(low, roles=tuple(roles), role_of=role_of))

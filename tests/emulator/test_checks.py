@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from tests.emulator.handmade import (
     descriptor_at,
+    gather_down,
     in_order,
     ring,
     role_at,
@@ -323,10 +324,16 @@ def test_thinned_rows_show_what_all_rows_show(words, monkeypatch):
 
 
 def test_rows_that_hand_on_different_words_are_all_counted():
-    # What leaves by the last row grows from row to row.
-    program, _ = random_program(3, 24, 2, "bf16", phases=1, kinds=("all_gather",))
-    report = inspect_lowered(lower(program))
-    assert report.problems == ()
+    lowered = gather_down(24, 2)
+    low = lowered.launches[0]
+    assert thinned(lowered.program, low).seams
+    report = inspect_lowered(lowered)
+    assert report.launches[0].rows == 24
+    assert not any(agrees(lowered, depth) for depth in DEPTHS)
+    # Thinned rows would send fewer words, and this would look right.
+    few = 2 * (len(thinned(lowered.program, low).rows) - 1)
+    wrong = gather_down(24, 2, expected=few)
+    assert refused(wrong) == f"launch 'shifts': core (23, 0) is sent 46 words of colour 5 and expects {few}"
 
 
 def test_a_report_is_kept_and_a_changed_image_gets_its_own():
