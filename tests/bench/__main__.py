@@ -32,6 +32,12 @@ def _wavelet() -> list[dict[str, Any]]:
     return figures()
 
 
+def _cycles() -> list[dict[str, Any]]:
+    from tests.bench.cycles import figures
+
+    return figures()
+
+
 def _repair() -> list[dict[str, Any]]:
     from tests.bench.repair import figures
 
@@ -67,6 +73,7 @@ PARTS: dict[str, Callable[[], list[dict[str, Any]]]] = {
     "repair": _repair,
     "emulator": _emulator,
     "counts": _counts,
+    "cycles": _cycles,
     "wavelet": _wavelet,
     "files": _files,
     "report": _report,

@@ -138,9 +138,14 @@ def check(seed, shape, depth, phases, draws=4, **options):
     assert counted is not None
     assert (counted.completed, result.completed, differs) == (True, True, [])
     sent = whole.state.sent.copy()
+    decided = 0
     for _ in range(draws):
         hooks = some_hooks(rng, low, launch, sent)
-        assert compare(low, launch, before(), streams, hooks, depth, **options)[2] == [], hooks
+        counted, _, differs = compare(low, launch, before(), streams, hooks, depth, **options)
+        assert differs == [], hooks
+        decided += counted is not None
+    # One in some thousands writes over its own tables, or goes round for ever.
+    assert decided >= draws - 1
 
 
 CASES = {

@@ -5,8 +5,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.emulator.flip_table import schedules
 from tests.emulator.random_programs import RandomProgram, random_program
 from yieldkit.emulator.lowering import lower
+from yieldkit.emulator.machine import Machine
+from yieldkit.emulator.plans import constant_array
+from yieldkit.emulator.scan import quiescent_hash
 from yieldkit.emulator.tensor import ReferenceExecutor, TensorExecutor
 from yieldkit.workloads.program import Program
 
@@ -60,7 +64,7 @@ def run_both(program, streams, *, threads=1, rounds=2):
 
 def check(seed, shape, dtype, specials, phases=6, kinds=RandomProgram.KINDS):
     program, streams = random_program(seed, *shape, dtype, specials=specials, phases=phases, kinds=kinds)
-    run_both(program, streams)
+    run_both(program, streams, threads=1 + seed % 2)
 
 
 @settings(deadline=None, derandomize=True, max_examples=120)
@@ -76,6 +80,23 @@ def test_each_kind_of_phase(kind, seed, shape, dtype, specials):
     if kind == "gemv":
         shape = (shape[0], shape[0])
     check(seed, shape, dtype, specials, phases=3, kinds=(kind, kind, "cut"))
+
+
+@settings(deadline=None, derandomize=True, max_examples=25)
+@given(**CASES)
+def test_no_schedule_of_the_reference_changes_its_final_state(seed, shape, dtype, specials):
+    program, streams = random_program(seed, *shape, dtype, specials=specials, phases=4)
+    low = lower(program)
+    ends = set()
+    for order, burst in schedules(shape[0] * shape[1]):
+        machine = Machine(low, order=order, burst=burst)
+        for tensor in low.tensors.values():
+            if tensor.values:
+                machine.write(tensor.name, constant_array(tensor, *shape))
+        for launch in low.launches:
+            assert machine.launch(launch, streams).completed
+        ends.add(quiescent_hash(machine.state))
+    assert len(ends) == 1
 
 
 @pytest.mark.long

@@ -85,6 +85,7 @@ def test_a_repaired_fabric_costs_cycles_and_no_bit():
             continue
         result = run(low, fabric, executor="wavelet", batches=batches(1))
         assert_same(run(low, fabric, batches=batches(1)), result)
+        assert_same(run(low, fabric, executor="reference", batches=batches(1)), result)
         assert result.state_hash == straight.state_hash
         spans = link_pitches(Placement.of(low.program, fabric))
         if (spans == 1).all():

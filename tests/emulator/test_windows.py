@@ -47,12 +47,13 @@ def same(one, other, hashes=True):
     assert [getattr(one.scan, n) for n in SCANNED] == [getattr(other.scan, n) for n in SCANNED]
 
 
-def sweep(low, streams, core, every=1):
+def sweep(low, streams, core, every=1, depth=4):
     """Levels that settle the flips of one core, by kind of word and whether the launch completes."""
     levels = Counter()
     clean = ReferenceExecutor(low).launch(low.launches[0], streams)
     for number, flip in enumerate(flips_of(low, core)):
-        reference, tensor = ReferenceExecutor(low), TensorExecutor(low, window_from=0)
+        reference = ReferenceExecutor(low, queue_depth=depth)
+        tensor = TensorExecutor(low, queue_depth=depth, window_from=0)
         one, other = (e.launch(low.launches[0], streams, flip.hooks) for e in (reference, tensor))
         same(one, other, hashes=number % every == 0)
         (level,) = tensor.settled
@@ -73,9 +74,10 @@ def test_every_bit_of_a_core():
 
 
 @pytest.mark.long
+@pytest.mark.parametrize("depth", [2, 4, 8])
 @pytest.mark.parametrize("core", [(0, 0), (0, 1), (0, 2), (1, 0), (1, 1), (1, 2), (2, 0), (2, 1), (2, 2)])
-def test_every_bit_of_every_role(core):
-    levels = sweep(*product(3, 3, 2, 2, 2, 2), core, every=4)
+def test_every_bit_of_every_role(core, depth):
+    levels = sweep(*product(3, 3, 2, 2, 2, 2), core, every=4, depth=depth)
     assert {level for level, _ in levels} == {"core", "row", "whole"}
 
 
@@ -134,6 +136,8 @@ def strike(seed, shape, dtype, specials, kinds, rounds=2):
             one, other = (e.launch(launch, streams, hooks) for e in (reference, tensor))
             if other.scan is not None:
                 same(one, other, hashes=launch.index == 0)
+            else:
+                assert one.scan is None or not any(getattr(one.scan, name) for name in SCANNED[1:])
             assert one.completed == other.completed
             assert differing(one.outputs, other.outputs) == [], (hooks, turn, launch.name)
             assert differing(one.taps, other.taps) == [], (hooks, turn, launch.name)

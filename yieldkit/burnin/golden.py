@@ -61,7 +61,7 @@ def run_golden(
             checkpoints.append(job.memoryx.copy())
             hashes.append(job.memoryx.state_hash)
     symptoms = symptoms_of(job, placement, steps, telemetry)
-    result = _result(job, symptoms, telemetry, last.outputs if last is not None else {})
+    result = _result(job, placement, symptoms, telemetry, last.outputs if last is not None else {})
     clean = [symptoms]
     seed = int(lowered.program.job["seed"])
     for number in range(1, runs if training else 1):
@@ -124,10 +124,11 @@ def _go_on(job: Job, placement: Placement, golden: Golden, plan: FaultPlan, star
             job.memoryx = golden.checkpoints[-1]
             break
     symptoms = symptoms_of(job, placement, golden.steps, telemetry)
-    return _result(job, symptoms, telemetry, last.outputs if last is not None else {})
+    return _result(job, placement, symptoms, telemetry, last.outputs if last is not None else {})
 
 
-def _result(job: Job, symptoms: Any, telemetry: Telemetry, outputs: Any) -> RunResult:
+def _result(job: Job, placement: Placement, symptoms: Any, telemetry: Telemetry, outputs: Any) -> RunResult:
     digest = fingerprint("".join([*telemetry.digests, job.memoryx.state_hash]).encode())
     tokens = np.stack(job.tokens, axis=1) if job.tokens else np.zeros((0, 0), np.int64)
-    return RunResult(symptoms, outputs, digest, tuple(telemetry.digests), job.memoryx, tokens, job)
+    digests = tuple(telemetry.digests)
+    return RunResult(symptoms, outputs, digest, digests, job.memoryx, tokens, job, placement=placement)

@@ -31,8 +31,8 @@ __all__ = ["BANKS", "CheckReport", "LaunchCheck", "SramUse", "check_lowered", "i
 
 BANKS: Final = 8
 """Banks of SRAM. Assumption: words are interleaved, so that the bank is the word address modulo 8."""
-MOST_MOVES: Final = 2_000_000
-"""Words over links and ramps beyond which no more launches are run in search of a deadlock: a third of a second."""
+MOST_MOVES: Final = 20_000_000
+"""Words over links and ramps beyond which no more launches are run in search of a deadlock: about three seconds."""
 _KEPT: Final = 32
 
 

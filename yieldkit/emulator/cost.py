@@ -64,7 +64,7 @@ def _flat_start(value: int) -> tuple[tuple[int, ...], ...]:
     return tuple(tuple(value for _ in CLASSES) for _ in range(N_OPCODES))
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Timing:
     """Cycle costs of a machine.
 
@@ -88,6 +88,9 @@ class Timing:
     row: tuple[tuple[int, ...], ...] = _flat_start(0)
     control: int = FRACTION
     launch_cycles: int = 0
+
+    def __repr__(self) -> str:
+        return f"Timing({self.name!r})"
 
     @property
     def element_array(self) -> npt.NDArray[np.int64]:

@@ -7,8 +7,8 @@ queues, and every link of its border carried the golden words in their order, co
 
 Why that is enough. Put together, the window's run and the clean run of everything else agree in every link between
 them: each core and router does what it would do with just these words. What could still be wrong is *when*: golden
-words are there from the start, and a halo router always hands on, where in the whole a word may wait for another one
-which comes later, for ever. So one of three things must hold as well.
+words are there from the start, and what goes out always finds room where the neighbour listens, where in the whole a
+word may wait for another one which comes later, for ever. So one of three things must hold as well.
 
 1. Who talks to whom, and in which order, is as in the clean launch (`actions`). Then every core and router waits for
    the same things as there, and as nothing waits for ever there, nothing does here, whatever the depth of queues.

@@ -124,8 +124,8 @@ def run(
 
     Raises:
         BadInput: the rectangle does not fit the fabric, the program does not fit its cores or fails the static checks
-            (`emulator.checks`), faults are given for a
-            wafer with a protection that is not acted out, or a trace is asked of an executor without a clock.
+            (`emulator.checks`), faults are given for a wafer with a protection that is not acted out, or a trace is
+            asked of an executor without a clock.
     """
     if steps < 1:
         raise BadInput("steps must be at least 1", value=steps)
