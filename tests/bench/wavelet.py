@@ -141,8 +141,8 @@ def cycle_rate() -> list[dict[str, Any]]:
 def hook_overhead() -> list[dict[str, Any]]:
     """Seconds with an empty list of faults over seconds without one, less 1; and with a fault that never strikes.
 
-    Without faults the kernels run in a specialisation that has no look at faults in it, so the first is the noise of the
-    measurement; the second is what that specialisation saves.
+    Without faults the kernels run in a specialisation that has no look at faults in it, so the first is the noise of
+    the measurement; the second is what that specialisation saves.
     """
     program = all_reduce(64, 64, 512)
     never = LaunchHooks(results=(ResultHook(0, 0, 1 << 20, 0, 1),))
