@@ -445,7 +445,6 @@ def _find_shared(f):
             for other in range(f.first[core], f.first[core + 1]):
                 if other != slot and _meet(f, slot, other):
                     s[slot, SHARED] |= (used & s[other, SHARED]) << 5
-                if other != slot and (f.meets[s[slot, COLOUR]] >> s[other, COLOUR]) & 1:
                     s[slot, JOINT] |= used & s[other, SHARED]
         for slot in range(f.first[core], f.first[core + 1]):
             s[slot, SHARED] >>= 5
