@@ -47,7 +47,7 @@ NEARBY = 64
 """Cores that are visited one after the other for a single movement before all are gone through."""
 LEAST = ONE // 8
 """Of a shared link less than this is not worth beginning with."""
-PARTS = 16
+PARTS = 32
 """Words that others may join on a link move in parts, so many times fewer than there are."""
 MERGED, PART = ONE // 2, 9
 """Stretches that differ from a straight line by less than half a cycle, or 1/512 of the time so far, become one."""
