@@ -18,7 +18,10 @@ from yieldkit.emulator.kernels.shared_links import (
     _meet,
     _share,
     at_time,
+    contended,
     earliest,
+    own_turn,
+    turn_on,
 )
 from yieldkit.emulator.kernels.state import compiled
 from yieldkit.emulator.kernels.stream_tasks import (
@@ -215,10 +218,16 @@ def _move(f, slot):
             if time & WHOLE > f.tally[NOW] & WHOLE:
                 at_time(f, slot, (time & WHOLE) + ONE // 2)
                 break
+            if contended(f, slot):
+                asked = own_turn(f, slot, time)
+                if asked > f.tally[NOW]:
+                    at_time(f, slot, asked)
+                    break
             pace, count, expected, later = _share(f, slot, time, count)
             if pace == 0:
                 at_time(f, slot, later)
                 break
+            turn_on(f, slot, time)
             s[slot, TIME] = max(s[slot, TIME], time & WHOLE)
         f.bound[0], f.bound[1] = pool[there, FIRST], pool[there, GAP]
         f.bound[2], f.bound[3] = pool[room, FIRST], pool[room, GAP]

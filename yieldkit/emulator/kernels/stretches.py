@@ -28,8 +28,10 @@ READY = 22  # when their router could go on
 JOINT = 23  # links that colours of the same phase share
 ALLOWED = 19  # pace that the other colours of shared links left for the last words
 # Core record: int64[n, CELL]
-CELL = 8
+CELL = 11
 TASK, LEFT, BEGUN, C_TIME, C_DONE, C_GRANTED, C_PROMISE, ROLE = range(8)
+# Colour that goes first until a cycle in which words moved, that cycle, and who goes first from then on.
+TURN, TURNED, NEXT_TURN = 8, 9, 10
 # Line record: int64[lines, LINE_RECORD]
 LINE_RECORD = 4
 L_SLOT, L_PORT, L_LEFT, L_TIME = range(4)
@@ -82,6 +84,7 @@ class Flow(NamedTuple):
     past: np.ndarray
     meets: np.ndarray
     key: np.ndarray
+    rate: np.ndarray
 
 
 @compiled
