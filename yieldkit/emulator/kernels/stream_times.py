@@ -183,8 +183,12 @@ def _promise(f, slot):
                 drop(f, slot * QUEUES + 6 + TO_CORE, entering)
         push(f, slot * QUEUES + OWN, n, first, gap, pace, lead)
         if s[slot, JOINT] and s[slot, PIECE] == number:
-            first = max(first, (s[slot, TIME] + (before - s[slot, MOVED]) * s[slot, ALLOWED]) & WHOLE)
-            gap = max(gap, s[slot, ALLOWED])
+            # The later of two lines, at both ends.
+            allowed = (s[slot, TIME] + (before - s[slot, MOVED]) * s[slot, ALLOWED]) & WHOLE
+            end = max(first + (n - 1) * gap, allowed + (n - 1) * s[slot, ALLOWED])
+            first = max(first, allowed)
+            if n > 1:
+                gap = -((first - end) // (n - 1))
         push(f, slot * QUEUES + 6 + port, n, first + ONE, gap, pace, _free(f, pace, lead, _latency(f, slot, port)))
         any_promise = True
     if any_promise:
