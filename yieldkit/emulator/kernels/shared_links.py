@@ -1,7 +1,7 @@
 """Links and ramps that several colours of a router share: who moves when, in order of time.
 
-Of many words a colour moves parts at the pace that the others leave it; few words move one by one, those first that
-have waited longest.
+Of many words a colour moves parts at the pace that the others leave it; few words move one by one, colours taking turns
+as in the machine: the turn goes on to the colour after the one that moved first in a cycle, over whichever link.
 """
 
 import numpy as np
@@ -15,13 +15,11 @@ from yieldkit.emulator.kernels.stretches import (
     ALL,
     BEGAN,
     CALLS,
-    NEXT_TURN,
-    TURN,
-    TURNED,
     COLOUR,
     CORE,
     FIRST,
     LEAST,
+    NEXT_TURN,
     NOW,
     ONE,
     OWN,
@@ -32,11 +30,12 @@ from yieldkit.emulator.kernels.stretches import (
     SHARED,
     SHORT,
     TIME,
+    TURN,
+    TURNED,
     USED_LINKS,
     WAITING,
     WHOLE,
 )
-
 
 CYCLES = 24
 """Cycles of a router's turns that are gone through to find what they leave a colour."""

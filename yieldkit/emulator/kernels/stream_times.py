@@ -50,7 +50,6 @@ from yieldkit.emulator.kernels.stretches import (
     C_GRANTED,
     C_PROMISE,
     C_TIME,
-    COLOUR,
     CORE,
     COUNT,
     DEPTH,
@@ -81,7 +80,6 @@ from yieldkit.emulator.kernels.stretches import (
     PROMISED,
     QUEUES,
     RAMP,
-    READY,
     ROLE,
     SHARE,
     SHARED,
@@ -240,7 +238,7 @@ def _move(f, slot):
         remember(f, slot, n, first, gap, pool[room, PACE], behind)
         s[slot, TIME] = last + pace
         s[slot, ALLOWED], s[slot, BEGAN] = expected, first
-        s[slot, USED_LINKS], s[slot, READY] = tx, s[slot, TIME]
+        s[slot, USED_LINKS] = tx
         s[slot, SHARE] = (ONE * ONE) // max(gap, pace)
         drop(f, arrivals, n)
         drop(f, own, n)

@@ -24,8 +24,7 @@ SHARE = 17  # share of a link that the last words took, in 1/65536
 PROMISED = 18  # the piece that room is promised for
 BEGAN = 20  # when the last words of a shared link began to move
 USED_LINKS = 21  # and over which
-READY = 22  # when their router could go on
-JOINT = 23  # links that colours of the same phase share
+JOINT = 22  # links on which room is promised only as colours take turns
 ALLOWED = 19  # pace that the other colours of shared links left for the last words
 # Core record: int64[n, CELL]
 CELL = 11
@@ -60,7 +59,7 @@ class Flow(NamedTuple):
 
     pool int64[stretches, 6]; head, tail int32[queues]; slot, cell, line int64 records; stack int32 and marked bool of
     who has work: slots, then cores, then lines; tally int64[8]; task int64[tasks, 12] and rank int32[roles, 24] with
-    first int64[n] as in `Paths`; piece int64[pieces, 6]; bound int64[16] scratch.
+    first int64[n] as in `Paths`; piece int64[pieces, 6]; bound int64[16] and rate int64[48] scratch.
     """
 
     pool: np.ndarray
