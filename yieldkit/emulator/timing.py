@@ -264,4 +264,5 @@ def _flow(
         past=np.zeros((work, stretches.PAST), np.int64),
         meets=meets,
         key=np.zeros(slots, np.int64),
+        rate=np.zeros(2 * COLOURS, np.int64),
     )

@@ -18,7 +18,10 @@ from yieldkit.emulator.kernels.shared_links import (
     _meet,
     _share,
     at_time,
+    contended,
     earliest,
+    own_turn,
+    turn_on,
 )
 from yieldkit.emulator.kernels.state import compiled
 from yieldkit.emulator.kernels.stream_tasks import (
@@ -47,7 +50,6 @@ from yieldkit.emulator.kernels.stretches import (
     C_GRANTED,
     C_PROMISE,
     C_TIME,
-    COLOUR,
     CORE,
     COUNT,
     DEPTH,
@@ -78,7 +80,6 @@ from yieldkit.emulator.kernels.stretches import (
     PROMISED,
     QUEUES,
     RAMP,
-    READY,
     ROLE,
     SHARE,
     SHARED,
@@ -180,8 +181,12 @@ def _promise(f, slot):
                 drop(f, slot * QUEUES + 6 + TO_CORE, entering)
         push(f, slot * QUEUES + OWN, n, first, gap, pace, lead)
         if s[slot, JOINT] and s[slot, PIECE] == number:
-            first = max(first, (s[slot, TIME] + (before - s[slot, MOVED]) * s[slot, ALLOWED]) & WHOLE)
-            gap = max(gap, s[slot, ALLOWED])
+            # The later of two lines, at both ends.
+            allowed = (s[slot, TIME] + (before - s[slot, MOVED]) * s[slot, ALLOWED]) & WHOLE
+            end = max(first + (n - 1) * gap, allowed + (n - 1) * s[slot, ALLOWED])
+            first = max(first, allowed)
+            if n > 1:
+                gap = -((first - end) // (n - 1))
         push(f, slot * QUEUES + 6 + port, n, first + ONE, gap, pace, _free(f, pace, lead, _latency(f, slot, port)))
         any_promise = True
     if any_promise:
@@ -215,10 +220,16 @@ def _move(f, slot):
             if time & WHOLE > f.tally[NOW] & WHOLE:
                 at_time(f, slot, (time & WHOLE) + ONE // 2)
                 break
+            if contended(f, slot):
+                asked = own_turn(f, slot, time)
+                if asked > f.tally[NOW]:
+                    at_time(f, slot, asked)
+                    break
             pace, count, expected, later = _share(f, slot, time, count)
             if pace == 0:
                 at_time(f, slot, later)
                 break
+            turn_on(f, slot, time)
             s[slot, TIME] = max(s[slot, TIME], time & WHOLE)
         f.bound[0], f.bound[1] = pool[there, FIRST], pool[there, GAP]
         f.bound[2], f.bound[3] = pool[room, FIRST], pool[room, GAP]
@@ -227,7 +238,7 @@ def _move(f, slot):
         remember(f, slot, n, first, gap, pool[room, PACE], behind)
         s[slot, TIME] = last + pace
         s[slot, ALLOWED], s[slot, BEGAN] = expected, first
-        s[slot, USED_LINKS], s[slot, READY] = tx, s[slot, TIME]
+        s[slot, USED_LINKS] = tx
         s[slot, SHARE] = (ONE * ONE) // max(gap, pace)
         drop(f, arrivals, n)
         drop(f, own, n)
@@ -445,7 +456,6 @@ def _find_shared(f):
             for other in range(f.first[core], f.first[core + 1]):
                 if other != slot and _meet(f, slot, other):
                     s[slot, SHARED] |= (used & s[other, SHARED]) << 5
-                if other != slot and (f.meets[s[slot, COLOUR]] >> s[other, COLOUR]) & 1:
                     s[slot, JOINT] |= used & s[other, SHARED]
         for slot in range(f.first[core], f.first[core + 1]):
             s[slot, SHARED] >>= 5

@@ -24,12 +24,13 @@ SHARE = 17  # share of a link that the last words took, in 1/65536
 PROMISED = 18  # the piece that room is promised for
 BEGAN = 20  # when the last words of a shared link began to move
 USED_LINKS = 21  # and over which
-READY = 22  # when their router could go on
-JOINT = 23  # links that colours of the same phase share
+JOINT = 22  # links on which room is promised only as colours take turns
 ALLOWED = 19  # pace that the other colours of shared links left for the last words
 # Core record: int64[n, CELL]
-CELL = 8
+CELL = 11
 TASK, LEFT, BEGUN, C_TIME, C_DONE, C_GRANTED, C_PROMISE, ROLE = range(8)
+# Colour that goes first until a cycle in which words moved, that cycle, and who goes first from then on.
+TURN, TURNED, NEXT_TURN = 8, 9, 10
 # Line record: int64[lines, LINE_RECORD]
 LINE_RECORD = 4
 L_SLOT, L_PORT, L_LEFT, L_TIME = range(4)
@@ -47,7 +48,7 @@ NEARBY = 64
 """Cores that are visited one after the other for a single movement before all are gone through."""
 LEAST = ONE // 8
 """Of a shared link less than this is not worth beginning with."""
-PARTS = 16
+PARTS = 32
 """Words that others may join on a link move in parts, so many times fewer than there are."""
 MERGED, PART = ONE // 2, 9
 """Stretches that differ from a straight line by less than half a cycle, or 1/512 of the time so far, become one."""
@@ -58,7 +59,7 @@ class Flow(NamedTuple):
 
     pool int64[stretches, 6]; head, tail int32[queues]; slot, cell, line int64 records; stack int32 and marked bool of
     who has work: slots, then cores, then lines; tally int64[8]; task int64[tasks, 12] and rank int32[roles, 24] with
-    first int64[n] as in `Paths`; piece int64[pieces, 6]; bound int64[16] scratch.
+    first int64[n] as in `Paths`; piece int64[pieces, 6]; bound int64[16] and rate int64[48] scratch.
     """
 
     pool: np.ndarray
@@ -82,6 +83,7 @@ class Flow(NamedTuple):
     past: np.ndarray
     meets: np.ndarray
     key: np.ndarray
+    rate: np.ndarray
 
 
 @compiled
