@@ -32,7 +32,6 @@ I64 = npt.NDArray[np.int64]
 SMALL: Final = 4096
 """On rectangles of so many cores all colours of a router take turns on links and ramp; on larger ones, where the few
 words that different phases have under way at a time weigh little, only those of one phase."""
-_MODES: Final = {"multicast_col": "column_multicast", "multicast_row": "stream_multicast_row"}
 
 
 def launch_cycles(
