@@ -10,7 +10,7 @@ from yieldkit.emulator.kernels.machine import ADVANCE, DATA, RESET
 from yieldkit.quantities import NORTH, WEST
 from yieldkit.workloads.program import Gemm, Launch, Program
 
-__all__ = ["Run", "Runs", "edge_runs", "join_runs"]
+__all__ = ["Run", "Runs", "edge_runs", "fed_runs", "join_runs"]
 
 Run = tuple[int, int, int]
 """(data words, control word after them or 0, how often)."""
@@ -40,14 +40,15 @@ def join_runs(runs: Runs, run: Run) -> None:
 def edge_runs(program: Program, launch: Launch) -> dict[tuple[int, int, int], Runs]:
     """Streams of a launch by (core, port, colour), cores in row-major order; what `words_in` pushes, without values."""
     streams: dict[tuple[int, int, int], Runs] = {}
-    for r, c, port, colour, runs in _streams(program, launch):
+    for r, c, port, colour, runs in fed_runs(program, launch):
         stream = streams.setdefault((r * program.cols + c, port, colour), [])
         for run in runs:
             join_runs(stream, run)
     return dict(sorted(streams.items()))
 
 
-def _streams(program: Program, launch: Launch) -> Iterator[tuple[int, int, int, int, Runs]]:
+def fed_runs(program: Program, launch: Launch) -> Iterator[tuple[int, int, int, int, Runs]]:
+    """(r, c, port, colour, runs) of what MemoryX pushes, phase by phase."""
     rows, cols, table = program.rows, program.cols, program.table
     for phase in inputs_of(launch):
         if isinstance(phase, Gemm):

@@ -6,25 +6,21 @@ The wavelet executor measures what this model works out. Streams are followed as
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Final
 
 import numpy as np
 import numpy.typing as npt
 
-from yieldkit.emulator.channels import COLOUR_OF
 from yieldkit.emulator.code import channels_of
 from yieldkit.emulator.cost import Timing
-from yieldkit.emulator.host_words import inputs_of
+from yieldkit.emulator.edge_runs import fed_runs
 from yieldkit.emulator.isa import COLOURS
 from yieldkit.emulator.kernels import stream_tasks as words
 from yieldkit.emulator.kernels import stream_times as times
 from yieldkit.emulator.kernels import stretches
-from yieldkit.emulator.kernels.state import ADVANCE, RESET
 from yieldkit.emulator.lowering import Lowered, LoweredLaunch
 from yieldkit.errors import BadInput
-from yieldkit.quantities import NORTH, WEST
-from yieldkit.workloads.program import Gemm, Program, StreamIn
+from yieldkit.workloads.program import Program
 
 __all__ = ["launch_cycles", "step_cycles"]
 
@@ -137,35 +133,13 @@ def _paths(lowered: Lowered, low: LoweredLaunch) -> words.Paths:
     )  # fmt: skip
 
 
-def _runs(program: Program, phase: Gemm | StreamIn) -> Iterator[tuple[int, int, int, int, list[tuple[int, int, int]]]]:
-    """What MemoryX pushes for a phase: (r, c, port, colour, runs of (blocks, words, control))."""
-    rows, cols, table = program.rows, program.cols, program.table
-    if isinstance(phase, Gemm):
-        total = table[phase.x].dims[1] * table[phase.y].dims[1] * cols
-        for c in range(cols):
-            yield 0, c, NORTH, COLOUR_OF["column_multicast"], [(1, total, 0)]
-        return
-    size = table[phase.tensor].size
-    if phase.mode == "multicast_col":
-        for c in range(cols):
-            yield 0, c, NORTH, COLOUR_OF["column_multicast"], [(1, size, 0)]
-    elif phase.mode == "multicast_row":
-        for r in range(rows):
-            yield r, 0, WEST, COLOUR_OF["stream_multicast_row"], [(1, size, 0)]
-    else:
-        runs = [(cols - 1, size, ADVANCE)] * (cols > 1) + [(1, size, RESET)]
-        for r in range(rows):
-            yield r, 0, WEST, COLOUR_OF["stream_scatter"], runs
-
-
 def _lines(low: LoweredLaunch, program: Program, paths: words.Paths) -> I64:
     """int64[k, 5]: slot, port, blocks, words, control of what MemoryX pushes, in order."""
     found = []
-    for phase in inputs_of(low.launch):
-        for r, c, port, colour, runs in _runs(program, phase):
-            core = r * program.cols + c
-            slot = int(paths.first[core]) + int(paths.rank[paths.role[core], colour])
-            found += [(slot, port, *run) for run in runs]
+    for r, c, port, colour, runs in fed_runs(program, low.launch):
+        core = r * program.cols + c
+        slot = int(paths.first[core]) + int(paths.rank[paths.role[core], colour])
+        found += [(slot, port, times, size, control) for size, control, times in runs]
     return np.array(found, np.int64).reshape(-1, 5)
 
 
