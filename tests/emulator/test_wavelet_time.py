@@ -133,7 +133,7 @@ def test_trees_come_within_5_per_cent_of_their_bound():
 
 
 def test_the_law_of_collectives_holds_within_5_per_cent():
-    """Two phases from 16 words a core of the line on: shorter ones wait for the groups, up to 18 % of the law."""
+    """Two phases from 16 words a core of the line on: shorter ones wait for the groups."""
     for words, cores in SIZES:
         assert line_law(words, cores, cores - 1) == words + (cores - 1) * (2 * RAMP + 2)
         assert line_law(words, cores, 1) == words + cores + 2 * RAMP

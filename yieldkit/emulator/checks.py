@@ -16,9 +16,9 @@ import numpy as np
 import numpy.typing as npt
 
 from yieldkit.emulator.disassembly import Chain, chain_of
-from yieldkit.emulator.host_words import expected_lists, inputs_of, outputs_of, words_in
+from yieldkit.emulator.edge_runs import fed_runs
+from yieldkit.emulator.host_words import expected_lists, outputs_of
 from yieldkit.emulator.isa import COLOURS, HEADER_WORDS
-from yieldkit.emulator.kernels.machine import DATA
 from yieldkit.emulator.lowering import Lowered, LoweredLaunch
 from yieldkit.emulator.machine import Machine
 from yieldkit.emulator.skeleton import Thinned, alike, reduced, thinned, zeros
@@ -222,17 +222,10 @@ class _Edges(NamedTuple):
 
 def _edges(part: Thinned) -> _Edges:
     program, low = part.program, part.low
-    arrays = zeros(program, low)
     streams: dict[tuple[int, int, int], list[tuple[int, int]]] = {}
-    for phase in inputs_of(low.launch):
-        for item in words_in(program, phase, arrays[phase.stream]):
-            own = streams.setdefault((item.r * program.cols + item.c, item.port, item.colour), [])
-            before = -1
-            for at in np.flatnonzero(item.kinds != DATA).tolist():
-                own.append((at - before - 1, int(item.kinds[at])))
-                before = at
-            if before + 1 < len(item.kinds):
-                own.append((len(item.kinds) - before - 1, DATA))
+    for r, c, port, colour, runs in fed_runs(program, low.launch):
+        own = streams.setdefault((r * program.cols + c, port, colour), [])
+        own += [(words, kind) for words, kind, times in runs for _ in range(times)]
     lists: dict[tuple[int, int, int], int] = {}
     for output in outputs_of(low.launch):
         for r, c, port, colour, count in expected_lists(program, output):
