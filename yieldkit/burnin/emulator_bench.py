@@ -3,48 +3,28 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any, Final
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from yieldkit.burnin.chain import WaferChain, build_chain
 from yieldkit.burnin.golden import Golden, run_golden, run_trial
+from yieldkit.burnin.programs import check_parameters, initial_weights, make_program, program_parameters
 from yieldkit.burnin.referee import label_of
 from yieldkit.burnin.spec import FAULT_KINDS, PROGRAM_KINDS, CampaignSpec
 from yieldkit.burnin.trial import TrialRecord
 from yieldkit.emulator.lowering import Lowered, lower
 from yieldkit.emulator.placement import Placement
-from yieldkit.emulator.running import run
 from yieldkit.errors import BadInput
 from yieldkit.faults import FaultPlan, FaultSampler
 from yieldkit.files import fingerprint
 from yieldkit.rng import generator
-from yieldkit.workloads.corpus import load_corpus
-from yieldkit.workloads.decode import gpt_decode
-from yieldkit.workloads.gpt import GptShape, gpt_training
-from yieldkit.workloads.program import Program
 
 if TYPE_CHECKING:
     from yieldkit.wafer import WaferSpec
 
 __all__ = ["EmulatorBench", "check_spec", "open_bench"]
-
-DEFAULTS: Final[Mapping[str, Mapping[str, Any]]] = {
-    "gpt_training": {
-        "rows": 4, "cols": 4, "layers": 1, "width": 32, "heads": 4, "context": 16, "sequences": 4,
-        "vocabulary": 256, "steps": 48, "dtype": "bf16", "learning_rate": 3e-3, "seed": 0, "clean_runs": 3,
-    },
-    "gpt_decode": {
-        "side": 4, "layers": 1, "width": 32, "heads": 4, "context": 16, "sequences": 4, "vocabulary": 256,
-        "steps": 16, "dtype": "bf16", "learning_rate": 3e-3, "seed": 0, "trained_steps": 60, "prompt": 4,
-    },
-}  # fmt: skip
-
-
-def program_parameters(kind: str, given: Mapping[str, Any]) -> dict[str, Any]:
-    """Parameters of a program kind with the defaults filled in."""
-    return {**DEFAULTS[kind], **given}
 
 
 def check_spec(tables: Mapping[str, Any]) -> list[tuple[str, str]]:
@@ -56,7 +36,7 @@ def check_spec(tables: Mapping[str, Any]) -> list[tuple[str, str]]:
         if kind not in PROGRAM_KINDS:
             problems.append(("program.kind", f"must be one of {', '.join(PROGRAM_KINDS)}, got {kind!r}"))
         else:
-            problems += _check_program(str(kind), {k: v for k, v in program.items() if k != "kind"})
+            problems += check_parameters(str(kind), {k: v for k, v in program.items() if k != "kind"})
     faults = tables.get("faults")
     kinds = faults.get("kinds") if isinstance(faults, Mapping) else None
     if isinstance(kinds, Mapping):
@@ -102,7 +82,7 @@ def _check_wafer(section: Mapping[str, Any], program: Mapping[str, Any] | None) 
     if program is not None:
         kind = str(program.get("kind"))
         try:
-            made = _program(kind, program_parameters(kind, {k: v for k, v in program.items() if k != "kind"}))
+            made = make_program(kind, program_parameters(kind, {k: v for k, v in program.items() if k != "kind"}))
             height, width = wafer.logical_shape
             if made.rows > height or made.cols > width:
                 raise BadInput(f"{made.rows} x {made.cols} cores do not fit the fabric of {height} x {width}")
@@ -110,47 +90,6 @@ def _check_wafer(section: Mapping[str, Any], program: Mapping[str, Any] | None) 
         except BadInput as error:
             problems.append(("program", str(error)))
     return problems
-
-
-def _check_program(kind: str, given: Mapping[str, Any]) -> list[tuple[str, str]]:
-    import difflib
-
-    problems = []
-    known = DEFAULTS[kind]
-    for name, value in given.items():
-        if name not in known:
-            near = difflib.get_close_matches(name, known, 1)
-            hint = f"; did you mean {near[0]}?" if near else f"; known: {', '.join(sorted(known))}"
-            problems.append((f"program.{name}", f"{kind} has no such parameter{hint}"))
-        elif isinstance(known[name], float):
-            if isinstance(value, bool) or not isinstance(value, int | float):
-                problems.append((f"program.{name}", f"must be a number, got {value!r}"))
-        elif isinstance(value, bool) or not isinstance(value, type(known[name])):
-            problems.append((f"program.{name}", f"must be {type(known[name]).__name__}, got {value!r}"))
-        elif isinstance(value, int) and value < (0 if name in ("seed", "trained_steps") else 1):
-            problems.append((f"program.{name}", f"must be positive, got {value!r}"))
-    if not problems:
-        try:
-            _program(kind, program_parameters(kind, given))
-        except BadInput as error:
-            problems.append(("program", str(error)))
-    return problems
-
-
-def _program(kind: str, p: Mapping[str, Any]) -> Program:
-    shape = GptShape(**{name: int(p[name]) for name in asdict(GptShape())})
-    if shape.vocabulary < 256:
-        raise BadInput("the corpus is bytes: vocabulary must be 256 or more", value=shape.vocabulary)
-    if kind == "gpt_training":
-        return gpt_training(
-            shape, rows=int(p["rows"]), cols=int(p["cols"]), dtype=str(p["dtype"]), seed=int(p["seed"]),
-            learning_rate=float(p["learning_rate"]),
-        )  # fmt: skip
-    if p["prompt"] > p["context"] or p["steps"] > p["context"]:
-        raise BadInput("prompt and steps must be at most the context", value=(p["prompt"], p["steps"], p["context"]))
-    tokens, _ = load_corpus().held_out_windows(int(p["prompt"]), shape.sequences)
-    prompts = tokens[: shape.sequences].astype(int).tolist()
-    return gpt_decode(shape, side=int(p["side"]), dtype=str(p["dtype"]), prompts=prompts, seed=int(p["seed"]))
 
 
 @dataclass(frozen=True)
@@ -220,11 +159,11 @@ def open_bench(spec: CampaignSpec) -> EmulatorBench:
     check_protection(chain.wafer)
     kind = spec.program.kind
     p = program_parameters(kind, spec.program.parameters)
-    program = _program(kind, p)
+    program = make_program(kind, p)
     lowered: Lowered = lower(program, sram_words=chain.wafer.machine.sram_words)
     placement = Placement.of(program, fabric)
     depth = int(chain.wafer.machine.queue_depth)
-    weights = _trained(p, fabric) if kind == "gpt_decode" else None
+    weights = initial_weights(p, fabric) if kind == "gpt_decode" else None
     golden = run_golden(
         lowered, placement, int(p["steps"]), queue_depth=depth, weights=weights, runs=int(p.get("clean_runs", 1))
     )
@@ -259,15 +198,3 @@ def check_protection(wafer: WaferSpec) -> None:
                 value=value,
                 cure=f'set machine.protection.{name} = "none"',
             )
-
-
-def _trained(p: Mapping[str, Any], fabric: Any) -> dict[str, Any] | None:
-    """Weights for decoding: the same model after a short training on the same fabric."""
-    if not p["trained_steps"]:
-        return None
-    side = int(p["side"])
-    shape = GptShape(**{name: int(p[name]) for name in asdict(GptShape())})
-    program = gpt_training(
-        shape, rows=1, cols=side, dtype=str(p["dtype"]), seed=int(p["seed"]), learning_rate=float(p["learning_rate"])
-    )
-    return run(program, fabric, steps=int(p["trained_steps"]), taps=False).memoryx.weights
