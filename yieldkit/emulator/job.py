@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import cache
 from typing import Any, Final, Protocol
 
 import numpy as np
@@ -22,7 +21,7 @@ from yieldkit.emulator.tensor import TensorExecutor
 from yieldkit.emulator.trace import Trace
 from yieldkit.emulator.wavelet import WaveletExecutor
 from yieldkit.errors import BadInput
-from yieldkit.workloads.corpus import Corpus, load_corpus
+from yieldkit.workloads.batches import batch_of
 from yieldkit.workloads.program import Gemm, StreamIn
 
 __all__ = ["EXECUTORS", "HookSource", "Job", "StepResult"]
@@ -145,11 +144,7 @@ class Job:
     def _batch(self) -> tuple[npt.NDArray[Any], npt.NDArray[Any] | None]:
         if self.batches is not None:
             return self.batches[self.step % len(self.batches)]
-        job = self.lowered.program.job
-        model = job["model"]
-        if model["vocabulary"] < 256:
-            raise BadInput("a byte corpus needs a vocabulary of 256", value=model["vocabulary"], cure="give batches")
-        return _corpus(job["corpus"]).batch(self.step, model["sequences"], model["context"], job["seed"])
+        return batch_of(self.lowered.program.job, self.step)
 
     def _launches(self, streams: Callable[[LoweredLaunch], Mapping[str, F32]], source: HookSource | None) -> StepResult:
         """Launch after launch, to the last or to one that does not complete; no report yet."""
@@ -222,11 +217,6 @@ class Job:
                     return flat
                 return flat.reshape(model["sequences"], model["context"], -1)
         raise BadInput("the program puts no logits out", value=program.name)
-
-
-@cache
-def _corpus(name: str) -> Corpus:
-    return load_corpus(name)
 
 
 def _resident(rows: int, cols: int, dtype: str, item: Mapping[str, Any], weights: Mapping[str, F32]) -> F32:

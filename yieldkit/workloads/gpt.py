@@ -20,9 +20,10 @@ from typing import Any
 
 from yieldkit.errors import BadInput
 from yieldkit.workloads.builder import ProgramBuilder, at
+from yieldkit.workloads.parameters import INITIAL_STD, Parameter
 from yieldkit.workloads.program import AllReduce, Gemm, Instr, Program, Ref, StreamIn, StreamOut, WGrad
 
-__all__ = ["GptShape", "gpt_forward", "gpt_training", "parameters"]
+__all__ = ["GptShape", "gpt_forward", "gpt_parameters", "gpt_training", "parameters"]
 
 LAYER_NORM_EPS = 1e-5
 ACCUMULATOR_WORDS = 1_024
@@ -76,6 +77,15 @@ def parameters(shape: GptShape) -> dict[str, tuple[int, ...]]:
         table |= {p + "ln1": (d,), p + "wq": (d, d), p + "wk": (d, d), p + "wv": (d, d), p + "wo": (d, d)}
         table |= {p + "ln2": (d,), p + "w1": (d, 4 * d), p + "w2": (4 * d, d)}
     return table | {"lnf": (d,), "head": (d, v)}
+
+
+def gpt_parameters(shape: GptShape) -> tuple[Parameter, ...]:
+    """The parameters with their first values; projections back into the residual stream get std over sqrt(2 layers)."""
+    listed = []
+    for name, dims in parameters(shape).items():
+        std = INITIAL_STD / (2 * shape.layers) ** 0.5 if name.endswith((".wo", ".w2")) else INITIAL_STD
+        listed.append(Parameter(name, dims, "normal" if len(dims) > 1 else "ones", std))
+    return tuple(listed)
 
 
 def gpt_training(
