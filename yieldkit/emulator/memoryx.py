@@ -26,6 +26,7 @@ __all__ = ["MemoryX", "StepReport", "initial_parameters"]
 F32 = npt.NDArray[np.float32]
 Tokens = npt.NDArray[np.integer[Any]]
 
+
 @dataclass(frozen=True)
 class StepReport:
     """Telemetry of one step.
