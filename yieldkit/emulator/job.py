@@ -81,7 +81,8 @@ class Job:
         memoryx: host state.
         step: steps done.
         batches: (tokens, targets) a step, in place of the corpus.
-        tokens: symbols decoded so far, int64[sequences, steps] (decode).
+        tokens: symbols decoded so far (decode), or the symbol or label with the largest logit (forward), one array a
+            step.
     """
 
     lowered: Lowered
@@ -138,6 +139,9 @@ class Job:
             report = self.memoryx.update(result.outputs, tokens)
         else:
             report = self.memoryx.report(result.outputs)
+            if any(item["form"] == "logits" for item in self.lowered.program.job["outputs"]):
+                logits = self.logits(result.outputs)
+                self.tokens.append(_greedy(logits.reshape(-1, logits.shape[-1])))
         self.step += 1
         return replace(result, report=report)
 
@@ -206,14 +210,16 @@ class Job:
         return replace(result, report=StepReport(float("nan"), nonfinite=bad))
 
     def logits(self, outputs: Mapping[str, F32]) -> F32:
-        """Logits of a step, float32[sequences, vocabulary] (decode) or [sequences, context, vocabulary] (forward)."""
+        """Logits of a step, float32[sequences, vocabulary] (decode), [sequences, context, vocabulary] (forward of a
+        GPT) or [samples, classes] (forward of a classifier).
+        """
         program = self.lowered.program
         model = program.job["model"]
         for item in program.job["outputs"]:
             if item["form"] == "logits":
                 value = outputs[item["stream"]]
                 flat = value.transpose(0, 2, 1, 3).reshape(-1, value.shape[1] * value.shape[3])
-                if program.job["kind"] == "decode":
+                if program.job["kind"] == "decode" or "context" not in model:
                     return flat
                 return flat.reshape(model["sequences"], model["context"], -1)
         raise BadInput("the program puts no logits out", value=program.name)
