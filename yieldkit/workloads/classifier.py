@@ -1,4 +1,4 @@
-"""What the two classifiers of images share: the batch, layers with a bias, ReLU, the head, and the host's side of it."""
+"""What the two classifiers of images share: the batch, layers with a bias, the head, and the host's side of it."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def shape_of(kind: type[Any], shape: Any, sizes: Mapping[str, int]) -> Any:
 
 
 def layer_parameters(name: str, fan_in: int, features: int) -> tuple[Parameter, Parameter]:
-    """Weights [fan_in, features] with standard deviation sqrt(2 / fan_in) (He et al., ICCV 2015), and a bias of zeros."""
+    """Weights [fan_in, features] of standard deviation sqrt(2 / fan_in) (He et al., ICCV 2015), and a bias of zeros."""
     return (
         Parameter(f"{name}.w", (fan_in, features), "normal", math.sqrt(2.0 / fan_in)),
         Parameter(f"{name}.b", (features,), "zeros", 0.0),

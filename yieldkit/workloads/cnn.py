@@ -8,11 +8,11 @@ channels over its columns, so that a core has all places of its own channels and
     row 0   samples 0 .. S-1
     row 1   samples S .. 2S-1
 
-A convolution lays the 3 x 3 neighbourhoods of its own channels out as rows, patches[(sample, y, x), (tap, channel)], and
-is then a product with streamed weights: k runs over the taps and channels of column 0, then of column 1, ... Its way back
-adds the products' results up over the taps. The image has one channel, which is no multiple of the columns: every core of
-a row gets the whole image, and the first convolution is worked out in each core with the weights of its own channels.
-Where several places of a pooling window are equal, the first takes the gradient.
+A convolution lays the 3 x 3 neighbourhoods of its own channels out as rows, patches[(sample, y, x), (tap, channel)],
+and is then a product with streamed weights: k runs over the taps and channels of column 0, then of column 1, ... Its
+way back adds the products' results up over the taps. The image has one channel, which is no multiple of the columns:
+every core of a row gets the whole image, and the first convolution is worked out in each core with the weights of its
+own channels. Where several places of a pooling window are equal, the first takes the gradient.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ class CnnShape:
     channels: int = 8
     side: int = 16
     classes: int = 8
-    noise: int = 16
+    noise: int = 20
     samples: int = 32
 
     def check(self, rows: int, cols: int) -> None:

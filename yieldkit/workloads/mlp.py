@@ -33,7 +33,7 @@ class MlpShape:
     width: int = 64
     side: int = 16
     classes: int = 8
-    noise: int = 16
+    noise: int = 20
     samples: int = 32
 
     def check(self, rows: int, cols: int) -> None:
