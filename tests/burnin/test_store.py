@@ -168,15 +168,15 @@ def test_allocations_and_classes_are_kept_and_another_allocation_is_refused(tmp_
     classes = [FaultClass("sram_weights", "sign", "forward", 1 << 70), FaultClass("route", "live", "head", 9)]
     with Store.writer(tmp_path / "s", meta=META) as store:
         plan = {"sram_weights/sign": 3, "route/live": 1, "route/unused": 0}
-        store.add_chunk(*chunk(0, 2), task_fingerprint="t", classes=classes, round_number=0, allocation=plan)
-        store.add_chunk(*chunk(2, 4), task_fingerprint="t", classes=classes, round_number=0, allocation=plan)
+        store.add_chunk(*chunk(0, 2), task_fingerprint="t", classes=classes, allocation=(0, plan))
+        store.add_chunk(*chunk(2, 4), task_fingerprint="t", classes=classes, allocation=(0, plan))
         assert store.classes() == tuple(classes)
         assert store.allocation(0) == {"route/live": 1, "sram_weights/sign": 3}
         assert store.allocation(1) is None
         with pytest.raises(BadInput, match="another allocation"):
-            store.add_chunk(*chunk(4, 6), task_fingerprint="t", round_number=0, allocation={"route/live": 4})
+            store.add_chunk(*chunk(4, 6), task_fingerprint="t", allocation=(0, {"route/live": 4}))
         assert store.covered() == [(0, 4)]
-        store.add_chunk(*chunk(4, 6), task_fingerprint="t", round_number=1, allocation={"route/live": 4})
+        store.add_chunk(*chunk(4, 6), task_fingerprint="t", allocation=(1, {"route/live": 4}))
         assert store.allocations() == {0: {"route/live": 1, "sram_weights/sign": 3}, 1: {"route/live": 4}}
 
 

@@ -156,8 +156,7 @@ class Store:
         task_fingerprint: str,
         clean_observations: Sequence[Mapping[str, Any]] = (),
         classes: Sequence[FaultClass] = (),
-        round_number: int = 0,
-        allocation: Mapping[str, int] | None = None,
+        allocation: tuple[int, Mapping[str, int]] | None = None,
     ) -> None:
         """Keep trials start..stop-1 in one transaction; what the bench says of clean runs is kept with the first.
 
@@ -167,8 +166,8 @@ class Store:
             task_fingerprint: of the bench.
             clean_observations: symptoms of clean runs.
             classes: classes of faults with their populations, as the bench has counted them.
-            round_number: the round that the trials belong to.
-            allocation: trials of each stratum in that round; the same for every chunk of a round.
+            allocation: number of the round that the trials belong to and the trials of each stratum in it; the same
+                for every chunk of a round.
 
         Raises:
             BadInput: another version of the program, the wafer or the bench has made the trials stored so far, or the
@@ -189,8 +188,8 @@ class Store:
                     f"trials are stored ({json.loads(stored[0])}, now {task_fingerprint})",
                     cure="likely cause: another version of yieldkit or of its data; run into another folder",
                 )
-            if allocation:
-                self._keep_allocation(connection, round_number, allocation)
+            if allocation is not None:
+                self._keep_allocation(connection, *allocation)
             connection.execute("INSERT INTO chunks VALUES (?, ?, ?)", (start, stop, _digest(rows)))
             connection.executemany(f"INSERT INTO trials ({_COLUMNS}) VALUES ({_PLACES})", rows)
 

@@ -121,9 +121,9 @@ class TrialRecord:
     def from_dict(cls, data: Mapping[str, Any]) -> Self:
         """Rebuild what `to_dict` wrote; metrics are numbers again."""
         metrics = {name: float(value) if isinstance(value, str) else value for name, value in data["metrics"].items()}
-        words = (str(data.get(name, "")) for name in _CLASS_FIELDS)
-        weight = float(data.get("weight", 1.0))
-        return cls(int(data["k"]), data["truth"], str(data["label"]), data["observations"], metrics, *words, weight)
+        words: dict[str, Any] = {name: str(data.get(name, "")) for name in _CLASS_FIELDS}
+        words["weight"] = float(data.get("weight", 1.0))
+        return cls(int(data["k"]), data["truth"], str(data["label"]), data["observations"], metrics, **words)
 
     def to_row(self) -> TrialRow:
         """What the store keeps: canonical JSON texts.
@@ -133,8 +133,8 @@ class TrialRecord:
         """
         plain = self.to_dict()
         truth, observations, metrics = (canonical_json(plain[name]) for name in ("truth", "observations", "metrics"))
-        words = (plain[name] for name in _CLASS_FIELDS)
-        return TrialRow(plain["k"], self.kind, plain["label"], truth, observations, metrics, *words, plain["weight"])
+        rest = {name: plain[name] for name in (*_CLASS_FIELDS, "weight")}
+        return TrialRow(plain["k"], self.kind, plain["label"], truth, observations, metrics, **rest)
 
     @classmethod
     def from_row(cls, row: TrialRow) -> Self:
