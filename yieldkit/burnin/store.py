@@ -161,7 +161,8 @@ class Store:
         """Keep trials start..stop-1 in one transaction; what the bench says of clean runs is kept with the first.
 
         Args:
-            start, stop: range of k.
+            start: first k.
+            stop: behind the last k.
             rows: its trials.
             task_fingerprint: of the bench.
             clean_observations: symptoms of clean runs.
