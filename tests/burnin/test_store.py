@@ -167,17 +167,17 @@ def test_damage_anywhere_is_seen_or_harmless(tmp_path):
 def test_allocations_and_classes_are_kept_and_another_allocation_is_refused(tmp_path):
     classes = [FaultClass("sram_weights", "sign", "forward", 1 << 70), FaultClass("route", "live", "head", 9)]
     with Store.writer(tmp_path / "s", meta=META) as store:
-        plan = {"sram_weights/sign": 3, "route/live": 1, "route/unused": 0}
+        plan = {(0, "sram_weights/sign"): 2, (1, "route/live"): 2, (1, "route/unused"): 0}
         store.add_chunk(*chunk(0, 2), task_fingerprint="t", classes=classes, allocation=(0, plan))
         store.add_chunk(*chunk(2, 4), task_fingerprint="t", classes=classes, allocation=(0, plan))
         assert store.classes() == tuple(classes)
-        assert store.allocation(0) == {"route/live": 1, "sram_weights/sign": 3}
+        assert store.allocation(0) == {(0, "sram_weights/sign"): 2, (1, "route/live"): 2}
         assert store.allocation(1) is None
         with pytest.raises(BadInput, match="another allocation"):
-            store.add_chunk(*chunk(4, 6), task_fingerprint="t", allocation=(0, {"route/live": 4}))
+            store.add_chunk(*chunk(4, 6), task_fingerprint="t", allocation=(0, {(0, "route/live"): 4}))
         assert store.covered() == [(0, 4)]
-        store.add_chunk(*chunk(4, 6), task_fingerprint="t", allocation=(1, {"route/live": 4}))
-        assert store.allocations() == {0: {"route/live": 1, "sram_weights/sign": 3}, 1: {"route/live": 4}}
+        store.add_chunk(*chunk(4, 6), task_fingerprint="t", allocation=(1, {(0, "route/live"): 4}))
+        assert store.allocations() == {0: store.allocation(0), 1: {(0, "route/live"): 4}}
 
 
 def test_cells_are_counted_by_class_model_and_weight(tmp_path):
@@ -189,7 +189,8 @@ def test_cells_are_counted_by_class_model_and_weight(tmp_path):
         assert tally == Tally.of(rows)
         assert tally == store.rounds(2, below=4)[0] + store.rounds(2, below=4)[1]
         assert store.record(3).text() == rows[3].text()
-    assert sorted((cell.bit, cell.weight, count) for cell, count in tally.cells.items()) == [
-        ("live", 0.5, 3),
-        ("unused", 2.0, 1),
+    assert sorted((cell.bit, cell.weight, cell.half, count) for cell, count in tally.cells.items()) == [
+        ("live", 0.5, 0, 2),
+        ("live", 0.5, 1, 1),
+        ("unused", 2.0, 1, 1),
     ]

@@ -15,16 +15,19 @@ from yieldkit.burnin.trial import FaultClass, TrialRecord, TrialRow
 from yieldkit.errors import BadFile, BadInput
 from yieldkit.files import canonical_json, fingerprint
 
-__all__ = ["FORMAT", "STORE_NAME", "Store"]
+__all__ = ["FORMAT", "STORE_NAME", "Allocation", "Store"]
 
 STORE_NAME: Final = "campaign.sqlite"
 FORMAT: Final = 2
 _APPLICATION_ID: Final = 0x796B6231  # "ykb1"
 _COLUMNS: Final = ", ".join(TrialRow._fields)
 _PLACES: Final = ", ".join("?" for _ in TrialRow._fields)
-_CELL: Final = "kind, label, site, bit, phase, model, weight"
+_CLASS: Final = "kind, label, site, bit, phase, model, weight"
+_CELL: Final = f"{_CLASS}, k % 2"
 _BUSY_SECONDS: Final = 30.0
 _NOSPACE: Final = "make room or choose another folder, then run the same command again: nothing committed is lost"
+
+Allocation = dict[tuple[int, str], int]
 
 _SCHEMA: Final = (
     "CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID",
@@ -44,12 +47,13 @@ _SCHEMA: Final = (
     )""",
     """CREATE TABLE allocation (
         round INTEGER NOT NULL,
+        half INTEGER NOT NULL,
         stratum TEXT NOT NULL,
         n INTEGER NOT NULL,
-        PRIMARY KEY (round, stratum)
+        PRIMARY KEY (round, half, stratum)
     ) WITHOUT ROWID""",
     # Covers every count, so that `status` of a long campaign does not read the observations.
-    f"CREATE INDEX outcomes ON trials ({_CELL})",
+    f"CREATE INDEX outcomes ON trials ({_CLASS})",
 )
 
 
@@ -59,7 +63,8 @@ class Store:
     Tables: `meta` (format, identity, spec, fingerprints, versions, classes of faults with their populations, as JSON),
     `chunks` (ranges of k that are complete, with a digest of their rows, because SQLite does not notice a changed
     byte), `trials` (one row a trial: injected truth with its class, observations, metrics and the referee's label in
-    columns of their own) and `allocation` (trials of each stratum in each round that has begun; empty without strata).
+    columns of their own) and `allocation` (trials of each stratum in each half of each round that has begun, a half
+    being the even or the odd k; empty without strata).
     """
 
     def __init__(self, path: Path, connection: sqlite3.Connection) -> None:
@@ -156,7 +161,7 @@ class Store:
         task_fingerprint: str,
         clean_observations: Sequence[Mapping[str, Any]] = (),
         classes: Sequence[FaultClass] = (),
-        allocation: tuple[int, Mapping[str, int]] | None = None,
+        allocation: tuple[int, Allocation] | None = None,
     ) -> None:
         """Keep trials start..stop-1 in one transaction; what the bench says of clean runs is kept with the first.
 
@@ -167,8 +172,8 @@ class Store:
             task_fingerprint: of the bench.
             clean_observations: symptoms of clean runs.
             classes: classes of faults with their populations, as the bench has counted them.
-            allocation: number of the round that the trials belong to and the trials of each stratum in it; the same
-                for every chunk of a round.
+            allocation: number of the round that the trials belong to and the trials of each (half, stratum) in it;
+                the same for every chunk of a round.
 
         Raises:
             BadInput: another version of the program, the wafer or the bench has made the trials stored so far, or the
@@ -198,28 +203,26 @@ class Store:
         """Classes of faults with their populations; none before the first commit, or where the bench has none."""
         return tuple(FaultClass(*one) for one in self.meta("classes") or ())
 
-    def allocation(self, number: int) -> dict[str, int] | None:
-        """Trials of each stratum in a round, sorted by stratum; None where the round has not begun."""
-        query = "SELECT stratum, n FROM allocation WHERE round = ? ORDER BY stratum"
+    def allocation(self, number: int) -> Allocation | None:
+        """Trials of each (half, stratum) in a round, sorted; None where the round has not begun."""
         with self._errors():
-            found = dict(self._connection.execute(query, (number,)).fetchall())
-        return found or None
+            return _allocation(self._connection, number) or None
 
-    def allocations(self) -> dict[int, dict[str, int]]:
-        """Trials of each stratum in every round that has begun."""
-        found: dict[int, dict[str, int]] = {}
+    def allocations(self) -> dict[int, Allocation]:
+        """Trials of each (half, stratum) in every round that has begun."""
+        found: dict[int, Allocation] = {}
+        query = "SELECT round, half, stratum, n FROM allocation ORDER BY round, half, stratum"
         with self._errors():
-            for number, stratum, n in self._connection.execute("SELECT * FROM allocation ORDER BY round, stratum"):
-                found.setdefault(number, {})[stratum] = n
+            for number, half, stratum, n in self._connection.execute(query):
+                found.setdefault(number, {})[half, stratum] = n
         return found
 
-    def _keep_allocation(self, connection: sqlite3.Connection, number: int, allocation: Mapping[str, int]) -> None:
-        query = "SELECT stratum, n FROM allocation WHERE round = ?"
-        stored = dict(connection.execute(query, (number,)).fetchall())
-        new = {stratum: n for stratum, n in allocation.items() if n}
+    def _keep_allocation(self, connection: sqlite3.Connection, number: int, allocation: Allocation) -> None:
+        new = {cell: n for cell, n in allocation.items() if n}
+        stored = _allocation(connection, number)
         if not stored:
-            rows = [(number, stratum, n) for stratum, n in new.items()]
-            connection.executemany("INSERT INTO allocation VALUES (?, ?, ?)", rows)
+            rows = [(number, half, stratum, n) for (half, stratum), n in new.items()]
+            connection.executemany("INSERT INTO allocation VALUES (?, ?, ?, ?)", rows)
         elif stored != new:
             raise BadInput(
                 f"{self.path}: round {number} is stored with another allocation to strata than it has now",
@@ -360,6 +363,11 @@ def _bad_file(path: Path, error: sqlite3.DatabaseError) -> BadFile:
 
 def _put_meta(connection: sqlite3.Connection, key: str, value: Any) -> None:
     connection.execute("INSERT OR REPLACE INTO meta VALUES (?, ?)", (key, canonical_json(value)))
+
+
+def _allocation(connection: sqlite3.Connection, number: int) -> Allocation:
+    query = "SELECT half, stratum, n FROM allocation WHERE round = ? ORDER BY half, stratum"
+    return {(half, stratum): n for half, stratum, n in connection.execute(query, (number,))}
 
 
 def _digest(rows: Sequence[TrialRow]) -> str:

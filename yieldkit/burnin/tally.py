@@ -13,7 +13,8 @@ __all__ = ["Cell", "Tally"]
 
 
 class Cell(NamedTuple):
-    """What trials must share to be counted together: the fault's class and model, the weight of its draw, the label.
+    """What trials must share to be counted together: the fault's class and model, the weight of its draw, the label,
+    and the half of the campaign (even or odd k), since what one half shows decides where the other one looks.
 
     Weights take few values (one a class of bits), so that counts stay whole numbers and no sum depends on an order.
     """
@@ -25,6 +26,7 @@ class Cell(NamedTuple):
     phase: str
     model: str
     weight: float
+    half: int
 
 
 @dataclass(frozen=True)
@@ -43,7 +45,7 @@ class Tally:
     def of(cls, records: Iterable[TrialRecord | TrialRow]) -> Self:
         """Count trials."""
         return cls.of_cells(
-            (one.kind, one.label, one.site, one.bit, one.phase, one.model, one.weight, 1) for one in records
+            (one.kind, one.label, one.site, one.bit, one.phase, one.model, one.weight, one.k % 2, 1) for one in records
         )
 
     @classmethod
