@@ -13,7 +13,7 @@ from yieldkit.emulator.lowering import lower
 from yieldkit.emulator.placement import Placement
 from yieldkit.errors import BadInput
 from yieldkit.faults import FAULT_KINDS, PLACES, FaultEvent, FaultPlan, FaultSampler
-from yieldkit.faults.sampling import task_extents
+from yieldkit.faults.ground import task_extents
 from yieldkit.workloads.decode import gpt_decode
 
 GOOD = FaultEvent("sram", 1, 2, 0, "embed", mask=8, address=40)

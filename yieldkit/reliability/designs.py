@@ -5,9 +5,4 @@ Arrays in, arrays out; the last axis is that of the strata, all others are free 
 
 from __future__ import annotations
 
-from typing import Final, NamedTuple
-
-import numpy as np
-from numpy.typing import ArrayLike, NDArray
-
-__all__ = []
+__all__: list[str] = []
