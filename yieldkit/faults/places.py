@@ -59,7 +59,7 @@ class SiteClass(Protocol):
         ...
 
     def strike(self, ground: Ground, item: Item, index: int, bit: int, when: Mapping[str, Any], rng: Rng) -> FaultEvent:
-        """The event at place `index` of an item; `when` holds step and launch, `rng` is for what is finer than a place."""
+        """The event at place `index` of an item; `when` holds step and launch, `rng` draws what is finer."""
         ...
 
 
@@ -72,7 +72,7 @@ def _split(index: int, *sizes: int) -> list[int]:
     return digits
 
 
-def _at(ground: Ground, low: LoweredLaunch, index: int, role: int | None = None) -> dict[str, int]:
+def _at(ground: Ground, low: LoweredLaunch, index: int, role: int | None = None) -> dict[str, Any]:
     row, col = ground.site(ground.cores(low).pick(index, role))
     return {"row": row, "col": col}
 
@@ -264,7 +264,7 @@ class Results:
         which = int(np.searchsorted(ends, number, side="right"))
         element = number - (int(ends[which - 1]) if which else 0)
         where = _at(ground, low, core, role)
-        more = {"operand": self.operand} if self.operand else {}
+        more: dict[str, Any] = {"operand": self.operand} if self.operand else {}
         return FaultEvent(self.place, **where, **when, **more, task=int(tasks[which]), element=element, mask=1 << bit)
 
     def _tasks(self, image: Role) -> tuple[Any, Any, Any]:
@@ -302,7 +302,7 @@ class Links:
 
     def strike(self, ground: Ground, item: Item, index: int, bit: int, when: Mapping[str, Any], rng: Rng) -> FaultEvent:
         """Strike one word."""
-        mask = {} if self.whole else {"mask": 1 << bit}
+        mask: dict[str, Any] = {} if self.whole else {"mask": 1 << bit}
         used, ends = item.key
         if used is None:
             (row, col), (down, right) = ground.idle_links[index // ends]

@@ -47,7 +47,7 @@ class Population(NamedTuple):
     site: str
     bit: str
     phase: str
-    count: int
+    size: int
 
 
 class _Group(NamedTuple):
@@ -116,7 +116,7 @@ class FaultSampler:
             BadInput: unknown kind, or the program has no place for it.
         """
         choices = self.of_kind(kind)
-        counts = np.array([choice.count for choice in choices], np.float64)
+        counts = np.array([choice.size for choice in choices], np.float64)
         chosen = choices[int(rng.choice(len(choices), p=counts / counts.sum()))]
         return self.draw_in(chosen.site, chosen.bit, chosen.phase, rng)
 
