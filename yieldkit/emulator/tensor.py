@@ -50,6 +50,8 @@ F32 = npt.NDArray[np.float32]
 
 WINDOW_FROM: Final = 32
 """Cores of a rectangle from which on a window and its golden traffic cost less than the whole."""
+DEEP: Final = 16
+"""Words of a queue where the depth does not matter; chosen by measurement."""
 LARGEST_BYTES: Final = 8 << 30
 """Memory of the machine's cores and queues that is still taken for a launch of the whole rectangle."""
 
@@ -267,7 +269,10 @@ class TensorExecutor:
         outputs: dict[str, F32] = {}
         taps: dict[str, F32] = {}
         self._phases(low, streams, LaunchHooks(), (0, part.first), outputs, taps)
-        machine = Machine(self.lowered, queue_depth=self.queue_depth, sequence=self.sequence)
+        lost = any(hook.drop for hook in part.hooks.links)
+        # Where no word is lost, queues of any depth end alike, and deep ones make for fewer visits.
+        depth = self.queue_depth if lost else max(self.queue_depth, DEEP)
+        machine = Machine(self.lowered, queue_depth=depth, sequence=self.sequence)
         alive = tuple(self.arrays)
         for name in alive:
             machine.write(name, self.arrays[name])
