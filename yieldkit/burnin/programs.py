@@ -165,20 +165,19 @@ def _cnn_forward(p: Parameters) -> Program:
 
 _PLACE: Final = {"rows": 4, "cols": 4}
 _GPT: Final = {"layers": 1, "width": 32, "heads": 4, "context": 16, "sequences": 4, "vocabulary": 256}
-_IMAGES: Final = {"side": 16, "classes": 8, "noise": 20, "samples": 8}
-_CNN: Final = {"layers": 3, "channels": 8, **_IMAGES}
+_IMAGES: Final = {"side": 16, "classes": 8, "noise": 12, "samples": 16}
+_CNN: Final = {"layers": 3, "channels": 4, **_IMAGES, "learning_rate": 1e-2}
+_MLP: Final = {"layers": 2, "width": 32, **_IMAGES, "learning_rate": 1e-2}
 _RUN: Final = {"steps": 48, "dtype": "bf16", "learning_rate": 3e-3, "seed": 0}
 _PASSES: Final = {"steps": 16, "dtype": "bf16", "learning_rate": 3e-3, "seed": 0, "trained_steps": 60}
 
 KINDS: Final[Mapping[str, ProgramKind]] = {
-    "cnn_forward": ProgramKind({**_PLACE, **_CNN, **_PASSES, "learning_rate": 1e-2}, _cnn_forward, _cnn_training),
-    "cnn_training": ProgramKind({**_PLACE, **_CNN, **_RUN, "learning_rate": 1e-2, "clean_runs": 3}, _cnn_training),
+    "cnn_forward": ProgramKind({**_PLACE, **_PASSES, **_CNN, "trained_steps": 96}, _cnn_forward, _cnn_training),
+    "cnn_training": ProgramKind({**_PLACE, **_RUN, **_CNN, "steps": 96, "clean_runs": 3}, _cnn_training),
     "gpt_decode": ProgramKind({"side": 4, **_GPT, **_PASSES, "prompt": 4}, _gpt_decode, _decode_training),
     "gpt_forward": ProgramKind({**_PLACE, **_GPT, **_PASSES}, _gpt_forward, _gpt_training),
     "gpt_training": ProgramKind({**_PLACE, **_GPT, **_RUN, "clean_runs": 3}, _gpt_training),
-    "mlp_training": ProgramKind(
-        {**_PLACE, "layers": 2, "width": 32, **_IMAGES, **_RUN, "clean_runs": 3}, _mlp_training
-    ),
+    "mlp_training": ProgramKind({**_PLACE, **_RUN, **_MLP, "steps": 96, "clean_runs": 3}, _mlp_training),
     "moe_training": ProgramKind(
         {**_PLACE, **_GPT, "experts": 4, "every": 1, "balance": 1e-2, **_RUN, "clean_runs": 3}, _moe_training
     ),
