@@ -117,7 +117,7 @@ def windows(z: np.ndarray) -> list[np.ndarray]:
 def cnn(p: Params, pixels: np.ndarray, labels: np.ndarray, rows: int, cols: int) -> tuple[np.ndarray, Params]:
     """Loss of each sample and all gradients."""
     layers = sum(name.startswith("conv") for name in p) // 2
-    side = int(round(pixels.shape[1] ** 0.5))
+    side = round(pixels.shape[1] ** 0.5)
     a, zs, tops = [pixels.reshape(-1, side, side, 1)], [], []
     for layer in range(layers):
         w = p[f"conv{layer}.w"]

@@ -109,8 +109,13 @@ def test_a_linear_classifier_hardly_beats_chance():
 
 @pytest.mark.parametrize(
     ("said", "values"),
-    [("4 to 64 pixels", {"side": 3}), ("even number", {"classes": 5}), ("4 to 16", {"classes": 18}), ("noise", {"noise": -1})],
-)  # fmt: skip
+    [
+        ("4 to 64 pixels", {"side": 3}),
+        ("even number", {"classes": 5}),
+        ("4 to 16", {"classes": 18}),
+        ("noise", {"noise": -1}),
+    ],
+)
 def test_what_is_refused(said, values):
     with pytest.raises(BadInput, match=said):
         ImageSet(**values)

@@ -1,8 +1,8 @@
 """Whole runs of classifiers and of the mixture of experts: their hashes, and the bars that they must pass.
 
-The hashes were made by this code at the versions of `constraints.txt`; a value that depends on the machine, the number of
-threads, the place on the wafer or the repair would change them. Every run repeats itself in every bit, so margins are
-about what was measured once, not about noise.
+The hashes were made by this code at the versions of `constraints.txt`; a value that depends on the machine, the number
+of threads, the place on the wafer or the repair would change them. Every run repeats itself in every bit, so margins
+are about what was measured once, not about noise.
 """
 
 from __future__ import annotations
