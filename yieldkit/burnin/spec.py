@@ -6,6 +6,8 @@ from typing import Annotated, Any, Final, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
+from yieldkit.burnin.programs import KINDS
+
 __all__ = [
     "FAULT_KINDS",
     "FILE_FIELDS",
@@ -20,7 +22,7 @@ __all__ = [
     "WaferSection",
 ]
 
-PROGRAM_KINDS: Final = ("gpt_decode", "gpt_training")
+PROGRAM_KINDS: Final = tuple(sorted(KINDS))
 FAULT_KINDS: Final = ("accumulator", "config", "link_drop", "link_flip", "sram_data")
 FILE_FIELDS: Final = (("wafer", "spec"), ("wafer", "defects", "klarf"))
 """Fields that name a file: relative paths start at the folder of the TOML file; the content enters the fingerprint."""
