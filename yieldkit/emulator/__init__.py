@@ -6,6 +6,7 @@ import importlib
 from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
+    from yieldkit.emulator.checkpoint import Checkpoint
     from yieldkit.emulator.cost import Timing
     from yieldkit.emulator.counted import Counted
     from yieldkit.emulator.counts import count_launch
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from yieldkit.workloads.program import Program
 
 _HOMES: Final = {
+    "Checkpoint": "yieldkit.emulator.checkpoint",
     "Counted": "yieldkit.emulator.counted",
     "Job": "yieldkit.emulator.job",
     "Lowered": "yieldkit.emulator.lowering",
@@ -38,6 +40,7 @@ _HOMES: Final = {
 }
 
 __all__ = [
+    "Checkpoint",
     "Counted",
     "Job",
     "Lowered",

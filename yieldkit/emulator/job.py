@@ -11,11 +11,15 @@ from typing import Any, Final, Protocol
 import numpy as np
 import numpy.typing as npt
 
+from yieldkit.emulator.checkpoint import Checkpoint
+from yieldkit.emulator.code import ZERO
 from yieldkit.emulator.formats import round_to
 from yieldkit.emulator.hooks import LaunchHooks
+from yieldkit.emulator.layouts import compact_blocks
 from yieldkit.emulator.lowering import Lowered, LoweredLaunch
 from yieldkit.emulator.machine import LaunchResult
 from yieldkit.emulator.memoryx import MemoryX, StepReport
+from yieldkit.emulator.plans import plans_of
 from yieldkit.emulator.reference import ReferenceExecutor
 from yieldkit.emulator.scan import LogicalScan
 from yieldkit.emulator.tensor import TensorExecutor
@@ -28,6 +32,8 @@ from yieldkit.workloads.program import Gemm, StreamIn
 __all__ = ["EXECUTORS", "HookSource", "Job", "StepResult"]
 
 F32 = npt.NDArray[np.float32]
+_U32: Final = np.uint32
+_EARLIER: Final = "go on from an earlier checkpoint"
 Executor = ReferenceExecutor | TensorExecutor | WaveletExecutor
 EXECUTORS: Final[Mapping[str, Callable[..., Executor]]] = {
     "tensor": TensorExecutor,
@@ -83,6 +89,7 @@ class Job:
         step: steps done.
         batches: (tokens, targets) a step, in place of the corpus.
         tokens: symbols decoded so far, int64[sequences, steps] (decode).
+        stopped: launch in which the last step ended without completing, or "".
     """
 
     lowered: Lowered
@@ -91,6 +98,7 @@ class Job:
     step: int = 0
     batches: Sequence[tuple[npt.NDArray[Any], npt.NDArray[Any] | None]] | None = None
     tokens: list[npt.NDArray[np.int64]] = field(default_factory=list)
+    stopped: str = ""
 
     @classmethod
     def start(
@@ -101,25 +109,43 @@ class Job:
         memoryx: MemoryX | None = None,
         weights: Mapping[str, F32] | None = None,
         batches: Sequence[tuple[npt.NDArray[Any], npt.NDArray[Any] | None]] | None = None,
+        checkpoint: Checkpoint | None = None,
         **options: Any,
     ) -> Job:
-        """Boot a job: host state, empty cores, resident weights.
+        """Boot a job: host state, empty cores, resident weights; or all of it as a checkpoint has it.
 
         Args:
             lowered: the program.
             executor: "tensor", "reference" or "wavelet".
             memoryx: host state to go on from; copied.
             weights: initial weights in place of the program's own.
-            batches: (tokens, targets) of each step in place of the corpus.
+            batches: (tokens, targets) of each step in place of the corpus; no part of a checkpoint.
+            checkpoint: state to go on from, in place of `memoryx` and `weights`; the executor may be another one.
             **options: of the executor (queue_depth, threads, sequence; taps; timing, link_pitches, trace_bins).
 
         Raises:
-            BadInput: unknown executor or weights that do not fit.
+            BadInput: unknown executor, weights that do not fit, or a checkpoint of another program.
         """
+        if checkpoint is not None:
+            if memoryx is not None or weights is not None:
+                raise BadInput("a checkpoint holds the host's state: give no memoryx and no weights with it")
+            checkpoint.check(lowered.program.fingerprint)
         if executor not in EXECUTORS:
             raise BadInput("executor must be one of " + ", ".join(sorted(EXECUTORS)), value=executor)
-        host = memoryx.copy() if memoryx is not None else MemoryX.initial(lowered.program, weights)
         cores = EXECUTORS[executor](lowered, **options)
+        if checkpoint is not None:
+            for name, array in checkpoint.cores.items():
+                _check_block(lowered, name, array)
+                cores.write(name, array)
+            return cls(
+                lowered,
+                cores,
+                _memoryx_of(lowered, checkpoint),
+                checkpoint.step,
+                batches,
+                [symbols.copy() for symbols in checkpoint.tokens],
+            )
+        host = memoryx.copy() if memoryx is not None else MemoryX.initial(lowered.program, weights)
         job = cls(lowered, cores, host, host.step, batches)
         program = lowered.program
         for item in program.job.get("resident", ()):
@@ -141,6 +167,45 @@ class Job:
             report = self.memoryx.report(result.outputs)
         self.step += 1
         return replace(result, report=report)
+
+    def checkpoint(self) -> Checkpoint:
+        """The state between two steps, enough to go on bit for bit with `Job.start(..., checkpoint=)`.
+
+        Raises:
+            BadInput: the last step did not complete, or the control state of the cores is not as loaded.
+        """
+        if self.stopped:
+            raise BadInput("a step that stopped half way cannot be saved", value=self.stopped, cure=_EARLIER)
+        machine = getattr(self.executor, "machine", None)
+        cores = self._kept()
+        if ZERO in cores or (machine is not None and not machine.is_golden(self.lowered.launches[0])):
+            raise BadInput("only cores whose tables, routes and queues are clean can be saved", cure=_EARLIER)
+        host = self.memoryx
+        return Checkpoint(
+            self.lowered.program.fingerprint,
+            self.step,
+            _copied(host.weights),
+            _copied(host.first),
+            _copied(host.second),
+            host.step,
+            host.power1,
+            host.power2,
+            tuple(symbols.copy() for symbols in self.tokens),
+            cores,
+        )
+
+    def _kept(self) -> dict[str, F32]:
+        """What the cores keep from step to step, apart from constants that are as loaded."""
+        constants = plans_of(self.lowered).constants
+        kept = {}
+        for name, tensor in self.lowered.tensors.items():
+            if not tensor.keep and not tensor.values:
+                continue
+            array = compact_blocks(self.executor.read(name), tensor.over)
+            loaded = constants.get(name)
+            if loaded is None or array.shape != loaded.shape or (array.view(_U32) != loaded.view(_U32)).any():
+                kept[name] = array
+        return kept
 
     def _batch(self) -> tuple[npt.NDArray[Any], npt.NDArray[Any] | None]:
         if self.batches is not None:
@@ -176,6 +241,7 @@ class Job:
             if not result.completed:
                 stopped = (low, result)
                 break
+        self.stopped = stopped[0].name if stopped is not None else ""
         return StepResult(None, stopped, tuple(scans), outputs, digest.hexdigest()[:16], cycles, tuple(traces))
 
     def _decode_step(self, source: HookSource | None) -> StepResult:
@@ -222,6 +288,32 @@ class Job:
                     return flat
                 return flat.reshape(model["sequences"], model["context"], -1)
         raise BadInput("the program puts no logits out", value=program.name)
+
+
+def _copied(table: Mapping[str, F32]) -> dict[str, F32]:
+    return {name: array.copy() for name, array in table.items()}
+
+
+def _memoryx_of(lowered: Lowered, checkpoint: Checkpoint) -> MemoryX:
+    return MemoryX(
+        lowered.program,
+        _copied(checkpoint.weights),
+        _copied(checkpoint.first),
+        _copied(checkpoint.second),
+        checkpoint.host_step,
+        checkpoint.power1,
+        checkpoint.power2,
+    )
+
+
+def _check_block(lowered: Lowered, name: str, array: F32) -> None:
+    """Refuse what no job of the program could have saved; only a file made by hand holds it."""
+    tensor, program = lowered.tensors.get(name), lowered.program
+    shapes = (1, program.rows), (1, program.cols)
+    if tensor is None or name == ZERO or not (tensor.keep or tensor.values) or array.shape[2:] != tensor.dims:
+        raise BadInput("the checkpoint holds a tensor that the program does not keep", value=name)
+    if array.shape[0] not in shapes[0] or array.shape[1] not in shapes[1]:
+        raise BadInput(f"the checkpoint holds tensor {name!r} for another rectangle", value=array.shape)
 
 
 @cache

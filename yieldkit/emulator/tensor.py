@@ -29,7 +29,7 @@ from yieldkit.emulator.hooks import LaunchHooks, SramHook
 from yieldkit.emulator.host_words import check_input, inputs_of
 from yieldkit.emulator.isa import COLOURS
 from yieldkit.emulator.kernels.table import run_table
-from yieldkit.emulator.layouts import OUT, STREAM, SUM, Layout, Plan, Widen
+from yieldkit.emulator.layouts import OUT, STREAM, SUM, Layout, Plan, Widen, compact_blocks
 from yieldkit.emulator.lowering import Lowered, LoweredLaunch
 from yieldkit.emulator.machine import LaunchResult, Machine
 from yieldkit.emulator.partials import CleanLaunch
@@ -192,7 +192,7 @@ class TensorExecutor:
         following = self._after(low)
         self.arrays, self._layout = {}, {}
         for name in self._alive_after(low, following):
-            self._put(name, _compact(self.machine.read(name), self.lowered.tensors[name].over))
+            self._put(name, compact_blocks(self.machine.read(name), self.lowered.tensors[name].over))
         self._compare_constants()
         if result.completed and ZERO not in self.altered and self.machine.is_golden(following):
             self.machine = None
@@ -283,7 +283,7 @@ class TensorExecutor:
         mine = window.block(name)
         if (whole[place[0], place[1]].view(np.uint32) != mine.view(np.uint32)).any():
             whole[place[0], place[1]] = mine
-            self._put(name, _compact(whole, self.lowered.tensors[name].over))
+            self._put(name, compact_blocks(whole, self.lowered.tensors[name].over))
 
     @property
     def pristine(self) -> bool:
@@ -415,13 +415,3 @@ def _dense(array: F32) -> F32:
     if array.dtype == np.float32 and (array.flags.c_contiguous or (array.ndim == 2 and array.flags.f_contiguous)):
         return array
     return np.ascontiguousarray(array, np.float32)
-
-
-def _compact(array: F32, over: str) -> F32:
-    """One copy of what every core of a row (column) holds alike, where the tensor is laid out that way."""
-    for axis, letter in ((0, "r"), (1, "c")):
-        if letter not in over:
-            first = array.take([0], axis=axis)
-            if (array.view(np.uint32) == first.view(np.uint32)).all():
-                array = first
-    return np.ascontiguousarray(array)
