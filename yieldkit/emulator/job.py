@@ -59,8 +59,8 @@ class StepResult:
     """How a step ended.
 
     Attributes:
-        report: telemetry, or None when a launch did not complete.
-        stopped: the launch that did not complete, with its result, or None.
+        report: telemetry, or None when the step ended early.
+        stopped: the launch that did not complete, or that a check has found wrong, with its result; or None.
         scans: what the scans after its launches showed, where they could show anything (a launch that the tensor
             executor followed by itself leaves the control state golden, so its scan shows nothing).
         outputs: streams that came out.
@@ -153,7 +153,7 @@ class Job:
         return job
 
     def run_step(self, source: HookSource | None = None) -> StepResult:
-        """Run one step; a launch that does not complete ends it."""
+        """Run one step; a launch that does not complete, or that a check has found wrong, ends it."""
         kind = self.lowered.program.job.get("kind")
         if kind == "decode":
             return self._decode_step(source)
@@ -217,7 +217,7 @@ class Job:
         return _corpus(job["corpus"]).batch(self.step, model["sequences"], model["context"], job["seed"])
 
     def _launches(self, streams: Callable[[LoweredLaunch], Mapping[str, F32]], source: HookSource | None) -> StepResult:
-        """Launch after launch, to the last or to one that does not complete; no report yet."""
+        """Launch after launch, to the last or to one from which nothing may be taken; no report yet."""
         outputs: dict[str, F32] = {}
         digest = hashlib.sha256()
         scans: list[LogicalScan] = []
@@ -227,8 +227,11 @@ class Job:
         for low in self.lowered.launches:
             hooks = source.hooks(self.step, low) if source is not None else None
             result = self.executor.launch(low, streams(low), hooks)
-            outputs |= result.outputs
-            for table in (result.outputs, result.taps):
+            # The host reads the events first: where a check says that words are wrong, it takes nothing.
+            taken = not (result.completed and result.detected)
+            if taken:
+                outputs |= result.outputs
+            for table in (result.outputs, result.taps) if taken else ():
                 for name in sorted(table):
                     digest.update(name.encode())
                     digest.update(np.ascontiguousarray(table[name]).data)
@@ -238,7 +241,7 @@ class Job:
                 cycles = (cycles or 0) + result.cycles
             if result.trace is not None:
                 traces.append(result.trace)
-            if not result.completed:
+            if not result.completed or not taken:
                 stopped = (low, result)
                 break
         self.stopped = stopped[0].name if stopped is not None else ""

@@ -18,7 +18,7 @@ from yieldkit.emulator.host_words import EdgeList, expected_lists, inputs_of, jo
 from yieldkit.emulator.isa import COLOURS, HEADER_WORDS, POSITIONS
 from yieldkit.emulator.kernels import machine as kernel
 from yieldkit.emulator.lowering import Lowered, LoweredLaunch
-from yieldkit.emulator.scan import LogicalScan, scan_machine
+from yieldkit.emulator.scan import DETECTED, LogicalScan, scan_machine
 from yieldkit.emulator.trace import Trace
 from yieldkit.workloads.program import Gemm, Gemv
 
@@ -52,6 +52,11 @@ class LaunchResult:
     scan: LogicalScan | None = None
     cycles: int | None = None
     trace: Trace | None = None
+
+    @property
+    def detected(self) -> bool:
+        """Whether a check fired that could not repair what it saw: the host takes nothing from such a launch."""
+        return self.scan is not None and any(kind in DETECTED for _, _, kind, _ in self.scan.events)
 
 
 class Machine:
@@ -167,7 +172,7 @@ class Machine:
         # More words than MemoryX has room for are no stream of this launch.
         overflow = bool((host.out_count > host.out_word.shape[1]).any())
         completed = self.ended and not overflow and bool(finished.all()) and not missing and not undrained
-        strange = not completed or bool(hooks) or not self.is_golden(low)
+        strange = not completed or bool(hooks) or bool(self.state.events.any()) or not self.is_golden(low)
         scan = scan_machine(self.state, self.neighbour, low, undrained=undrained) if strange else None
         return self._result(LaunchResult(completed, outputs, self._tapped(low, taps), tuple(missing), scan))
 
@@ -406,7 +411,7 @@ def new_state(n: int, sram_words: int, queue_depth: int, *, sequence: bool = Fal
         sent=np.zeros((n, COLOURS, 5), np.int64),
         received=np.zeros((n, COLOURS, 4), np.int64),
         sunk=np.zeros((n, COLOURS), np.int64),
-        events=np.zeros((n, 3), np.int64),
+        events=np.zeros((n, kernel.N_EVENTS), np.int64),
         numbered=np.zeros((n if sequence else 0, COLOURS, 4), np.int64),
     )
 

@@ -14,10 +14,15 @@ from yieldkit.emulator.lowering import LoweredLaunch
 from yieldkit.files import fingerprint
 from yieldkit.quantities import OPPOSITE
 
-__all__ = ["LogicalScan", "scan_machine"]
+__all__ = ["DETECTED", "LogicalScan", "scan_machine"]
 
 WAITS: Final = {kernel.STARVED: "INPUT_STARVATION", kernel.BLOCKED: "WAITING_FOR_BUFFER"}
-EVENTS: Final = ("illegal_operation", "address", "sequence")
+EVENTS: Final = (
+    *("illegal_operation", "address", "sequence", "parity", "crc", "crc_failed"),
+    *("sram_parity", "ecc_corrected", "ecc_uncorrectable"),
+)
+DETECTED: Final = frozenset(("sequence", "parity", "crc_failed", "sram_parity", "ecc_uncorrectable"))
+"""Events of checks that saw a wrong word or a gap and could not repair it."""
 PORTS: Final = ("N", "E", "S", "W", "ramp", "core")
 
 

@@ -38,7 +38,8 @@ DATA, ADVANCE, RESET = 0, 1, 2
 # Triggers
 T_SRAM, T_DESCRIPTOR, T_TASK, T_RESULT = 0, 1, 2, 3
 # Events
-E_ILLEGAL, E_ADDRESS, E_SEQUENCE = 0, 1, 2
+E_ILLEGAL, E_ADDRESS, E_SEQUENCE, E_PARITY, E_CRC, E_CRC_FAILED, E_SRAM_PARITY, E_ECC, E_ECC_FAILED = range(9)
+N_EVENTS = 9
 
 N_COLOURS = 24
 FROM_CORE = 4
@@ -53,7 +54,7 @@ class State(NamedTuple):
     executed, wait, wait_colour int32[n]; register uint32[n, 3, 4] descriptors D, A, B; task_register uint32[n, 2];
     loop_index int64[n, 3, 3], innermost first; stage int32[n]; control int32[n]; value float32[n, 2] fetched
     operands; element int64[n] elements of the current task; elements int64[n] of all tasks; sent int64[n, 24, 5] words
-    sent by port (4: to the core); received int64[n, 24, 4]; sunk int64[n, 24]; events int64[n, 3]; numbered
+    sent by port (4: to the core); received int64[n, 24, 4]; sunk int64[n, 24]; events int64[n, 9]; numbered
     int64[n, 24, 4] number that the next word from a neighbour should have, or of no cores where links number no words.
     """
 
