@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import cache
 from typing import Any, Final, Protocol
 
 import numpy as np
@@ -26,7 +25,7 @@ from yieldkit.emulator.tensor import TensorExecutor
 from yieldkit.emulator.trace import Trace
 from yieldkit.emulator.wavelet import WaveletExecutor
 from yieldkit.errors import BadInput
-from yieldkit.workloads.corpus import Corpus, load_corpus
+from yieldkit.workloads.batches import batch_of
 from yieldkit.workloads.program import Gemm, StreamIn
 
 __all__ = ["EXECUTORS", "HookSource", "Job", "StepResult"]
@@ -210,11 +209,7 @@ class Job:
     def _batch(self) -> tuple[npt.NDArray[Any], npt.NDArray[Any] | None]:
         if self.batches is not None:
             return self.batches[self.step % len(self.batches)]
-        job = self.lowered.program.job
-        model = job["model"]
-        if model["vocabulary"] < 256:
-            raise BadInput("a byte corpus needs a vocabulary of 256", value=model["vocabulary"], cure="give batches")
-        return _corpus(job["corpus"]).batch(self.step, model["sequences"], model["context"], job["seed"])
+        return batch_of(self.lowered.program.job, self.step)
 
     def _launches(self, streams: Callable[[LoweredLaunch], Mapping[str, F32]], source: HookSource | None) -> StepResult:
         """Launch after launch, to the last or to one from which nothing may be taken; no report yet."""
@@ -317,11 +312,6 @@ def _check_block(lowered: Lowered, name: str, array: F32) -> None:
         raise BadInput("the checkpoint holds a tensor that the program does not keep", value=name)
     if array.shape[0] not in shapes[0] or array.shape[1] not in shapes[1]:
         raise BadInput(f"the checkpoint holds tensor {name!r} for another rectangle", value=array.shape)
-
-
-@cache
-def _corpus(name: str) -> Corpus:
-    return load_corpus(name)
 
 
 def _resident(rows: int, cols: int, dtype: str, item: Mapping[str, Any], weights: Mapping[str, F32]) -> F32:
