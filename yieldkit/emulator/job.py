@@ -14,6 +14,7 @@ from yieldkit.emulator.checkpoint import Checkpoint
 from yieldkit.emulator.code import ZERO
 from yieldkit.emulator.formats import round_to
 from yieldkit.emulator.hooks import LaunchHooks
+from yieldkit.emulator.iteration import iteration_memoryx, iteration_report, iteration_streams
 from yieldkit.emulator.layouts import compact_blocks
 from yieldkit.emulator.lowering import Lowered, LoweredLaunch
 from yieldkit.emulator.machine import LaunchResult
@@ -144,7 +145,12 @@ class Job:
                 batches,
                 [symbols.copy() for symbols in checkpoint.tokens],
             )
-        host = memoryx.copy() if memoryx is not None else MemoryX.initial(lowered.program, weights)
+        if memoryx is not None:
+            host = memoryx.copy()
+        elif lowered.program.job.get("kind") == "iteration":
+            host = iteration_memoryx(lowered.program, weights)
+        else:
+            host = MemoryX.initial(lowered.program, weights)
         job = cls(lowered, cores, host, host.step, batches)
         program = lowered.program
         for item in program.job.get("resident", ()):
@@ -156,6 +162,8 @@ class Job:
         kind = self.lowered.program.job.get("kind")
         if kind == "decode":
             return self._decode_step(source)
+        if kind == "iteration":
+            return self._iteration_step(source)
         tokens, targets = self._batch()
         result = self._launches(lambda low: self.memoryx.streams(low.launch, tokens, targets), source)
         if result.stopped is not None:
@@ -176,7 +184,7 @@ class Job:
         if self.stopped:
             raise BadInput("a step that stopped half way cannot be saved", value=self.stopped, cure=_EARLIER)
         machine = getattr(self.executor, "machine", None)
-        cores = self._kept()
+        cores = self.kept()
         if ZERO in cores or (machine is not None and not machine.is_golden(self.lowered.launches[0])):
             raise BadInput("only cores whose tables, routes and queues are clean can be saved", cure=_EARLIER)
         host = self.memoryx
@@ -193,7 +201,7 @@ class Job:
             cores,
         )
 
-    def _kept(self) -> dict[str, F32]:
+    def kept(self) -> dict[str, F32]:
         """What the cores keep from step to step, apart from constants that are as loaded."""
         constants = plans_of(self.lowered).constants
         kept = {}
@@ -241,6 +249,14 @@ class Job:
                 break
         self.stopped = stopped[0].name if stopped is not None else ""
         return StepResult(None, stopped, tuple(scans), outputs, digest.hexdigest()[:16], cycles, tuple(traces))
+
+    def _iteration_step(self, source: HookSource | None) -> StepResult:
+        program, host = self.lowered.program, self.memoryx
+        result = self._launches(lambda low: iteration_streams(program, low.launch, host), source)
+        if result.stopped is not None:
+            return result
+        self.step += 1
+        return replace(result, report=iteration_report(program, host, result.outputs))
 
     def _decode_step(self, source: HookSource | None) -> StepResult:
         program = self.lowered.program
@@ -318,6 +334,8 @@ def _resident(rows: int, cols: int, dtype: str, item: Mapping[str, Any], weights
     value = weights[item["param"]]
     if item["form"] == "vector":
         return value.reshape(1, cols, -1)
+    if item["form"] == "field":
+        return value
     matrix = round_to(value, dtype)
     k, n = matrix.shape
     return np.ascontiguousarray(matrix.reshape(cols, k // cols, rows, n // rows).transpose(2, 0, 1, 3))

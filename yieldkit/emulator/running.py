@@ -39,7 +39,8 @@ class RunResult:
     Attributes:
         symptoms: what could be seen from outside.
         outputs: streams of the last step, by name.
-        state_hash: hash over every step's outputs and over the host's weights and moments.
+        state_hash: hash over every step's outputs, over the host's weights and moments, and over the vectors that an
+            iteration leaves in the cores.
         step_digests: hash of each step's outputs (and fp32 sums, where they are kept).
         memoryx: host state at the end.
         tokens: int64[sequences, steps] decoded symbols.
@@ -75,7 +76,7 @@ class RunResult:
 
     @property
     def losses(self) -> tuple[float, ...]:
-        """Mean loss of each step done, nats."""
+        """Mean loss of each step done, nats; of an iteration, its relative residual."""
         return self.symptoms.loss
 
     def _repr_html_(self) -> str:
@@ -172,7 +173,7 @@ def run_job(
         if result.stopped is not None:
             break
     symptoms = symptoms_of(job, placement, steps, telemetry)
-    digest = fingerprint("".join([*telemetry.digests, job.memoryx.state_hash]).encode())
+    digest = fingerprint("".join([*telemetry.digests, job.memoryx.state_hash, _left_in_cores(job)]).encode())
     tokens = np.stack(job.tokens, axis=1) if job.tokens else np.zeros((0, 0), np.int64)
     return RunResult(
         symptoms,
@@ -186,6 +187,14 @@ def run_job(
         timing,
         placement,
     )
+
+
+def _left_in_cores(job: Job) -> str:
+    """Hash of what an iteration leaves in the cores, which is its result; other jobs send theirs out."""
+    if job.lowered.program.job.get("kind") != "iteration" or job.stopped:
+        return ""
+    kept = job.kept()
+    return fingerprint(b"".join(name.encode() + kept[name].tobytes() for name in sorted(kept)))
 
 
 class Telemetry:

@@ -114,7 +114,9 @@ class Symptoms:
             but a check fired in it that could not repair what it saw).
         steps_planned: steps the job was to do.
         steps_done: steps completed.
-        loss: mean loss per completed step (training) or empty; a non-finite value is kept as NaN or inf.
+        loss: figure of merit per completed step, or empty: mean loss in nats (training); the norm of the residual that
+            the step found over that of the right-hand side (a solver); the norm of what came out over that of what went
+            in (one application of an operator). A non-finite value is kept as NaN or inf.
         grad_norm: Euclidean norm of all gradients per completed step.
         update_norm: Euclidean norm of the parameter update per completed step.
         nonfinite_step: first step whose loss, gradients or parameters hold a non-finite value, or None.
