@@ -3,8 +3,9 @@
 The SECDED code is a (39, 32) code with columns of odd weight (M. Y. Hsiao, "A class of optimal minimum
 odd-weight-column SEC-DED codes", IBM Journal of Research and Development 14, 1970): 7 check bits, whose columns are the
 unit vectors, and 32 of the 35 columns of weight 3 for the data. The three left out are chosen so that the rows are of
-near equal weight (14 or 13 data bits each), as the paper asks for speed. The sum of two columns has even weight and so is neither zero
-nor a column: the distance is 4. One wrong bit is corrected, two are detected, three are detected or taken for one.
+near equal weight (14 or 13 data bits each), as the paper asks for speed. The sum of two columns has even weight and so
+is neither zero nor a column: the distance is 4. One wrong bit is corrected, two are detected, three are detected or
+taken for one.
 
 A word with its check bits is a pattern of 33 or 39 bits: data in bits 0 to 31, check bits from 32 up. Codes are linear,
 so what a read gives depends only on which bits are wrong: `read_pattern` needs no data, and a memory with struck words
