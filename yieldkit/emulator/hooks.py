@@ -80,16 +80,17 @@ class LinkHook:
 
 @dataclass(frozen=True)
 class LaunchHooks:
-    """Everything that strikes during one launch."""
+    """Everything that strikes during one launch; of streams in `withheld` MemoryX pushes nothing."""
 
     sram: tuple[SramHook, ...] = ()
     routes: tuple[RouteHook, ...] = ()
     registers: tuple[RegisterHook, ...] = ()
     results: tuple[ResultHook, ...] = ()
     links: tuple[LinkHook, ...] = ()
+    withheld: tuple[str, ...] = ()
 
     def __bool__(self) -> bool:
-        return bool(self.sram or self.routes or self.registers or self.results or self.links)
+        return bool(self.sram or self.routes or self.registers or self.results or self.links or self.withheld)
 
     def __add__(self, other: LaunchHooks) -> LaunchHooks:
         return LaunchHooks(
@@ -98,4 +99,5 @@ class LaunchHooks:
             self.registers + other.registers,
             self.results + other.results,
             self.links + other.links,
+            self.withheld + other.withheld,
         )

@@ -18,7 +18,14 @@ from yieldkit.emulator.lowering import Lowered, lower
 from yieldkit.emulator.memoryx import MemoryX
 from yieldkit.emulator.placement import FabricView, Placement, link_pitches
 from yieldkit.emulator.scan import LogicalScan
-from yieldkit.emulator.symptoms import COMPLETED, CORRUPTION_DETECTED, CRASH_DETECTED, STALL_DETECTED, Symptoms
+from yieldkit.emulator.symptoms import (
+    COMPLETED,
+    CORRUPTION_DETECTED,
+    CRASH_DETECTED,
+    STALL_DETECTED,
+    HostEvent,
+    Symptoms,
+)
 from yieldkit.emulator.timing import step_cycles
 from yieldkit.emulator.trace import Trace
 from yieldkit.errors import BadInput
@@ -149,7 +156,15 @@ def run(
         options |= {"timing": costs, "link_pitches": link_pitches(placement), "trace_bins": trace}
     elif trace:
         raise BadInput("only the wavelet executor records traces", value=executor, cure='use executor="wavelet"')
-    job = Job.start(lowered, executor=executor, memoryx=memoryx, weights=weights, batches=batches, **options)
+    job = Job.start(
+        lowered,
+        executor=executor,
+        memoryx=memoryx,
+        weights=weights,
+        batches=batches,
+        host_code=_protection(fabric, "memoryx"),
+        **options,
+    )
     return run_job(job, placement, steps, faults=faults, timing=costs, progress=progress)
 
 
@@ -209,12 +224,14 @@ class Telemetry:
         self.bad_logits = 0
         self.last: StepResult | None = None
         self.scans: list[LogicalScan] = []
+        self.host_events: list[HostEvent] = []
         self.cycles: int | None = None
 
     def add(self, job: Job, result: StepResult) -> None:
         """Take in one step."""
         self.last = result
         self.scans += result.scans
+        self.host_events += result.host_events
         self.digests.append(result.digest)
         if result.cycles is not None:
             self.cycles = (self.cycles or 0) + result.cycles
@@ -267,6 +284,7 @@ def symptoms_of(job: Job, placement: Placement, planned: int, telemetry: Telemet
         events=_distinct(placement.events(s) for s in scans),
         leftover=placement.leftover(scan) if scan is not None else (),
         host_missing=stopped[1].missing if stopped is not None else (),
+        host_events=_summed(telemetry.host_events),
         cycles=cycles * done if telemetry.cycles is None else telemetry.cycles,
         expected_cycles=cycles * planned,
     )
@@ -295,6 +313,15 @@ def check_protection(fabric: FabricView, *, acted_out: Collection[str] = ()) -> 
 def _protection(fabric: FabricView, name: str) -> str:
     protection = getattr(getattr(getattr(fabric, "spec", None), "machine", None), "protection", None)
     return str(getattr(protection, name, "none"))
+
+
+def _summed(events: Iterable[HostEvent]) -> tuple[HostEvent, ...]:
+    """Events of one endpoint, kind and name together, in the order they were first seen."""
+    counts: dict[tuple[str, str, str], int] = {}
+    for event in events:
+        key = (event.endpoint, event.kind, event.name)
+        counts[key] = counts.get(key, 0) + event.count
+    return tuple(HostEvent(*key, count) for key, count in counts.items())
 
 
 def _distinct(parts: Iterable[Iterable[Any]]) -> tuple[Any, ...]:

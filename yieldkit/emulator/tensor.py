@@ -157,7 +157,7 @@ class TensorExecutor:
         return LaunchResult(True, outputs, taps)
 
     def _follows(self, low: LoweredLaunch, hooks: LaunchHooks) -> bool:
-        if hooks.routes or hooks.registers or hooks.results or hooks.links:
+        if hooks.routes or hooks.registers or hooks.results or hooks.links or hooks.withheld:
             return False
         for hook in hooks.sram:
             meaning = self.lowered.meaning(low.index, hook.phase, int(low.role_of[hook.r, hook.c]), hook.address)
@@ -173,11 +173,11 @@ class TensorExecutor:
             struck = bool(hooks.routes or hooks.registers) or any(in_tables(low, hook.address) for hook in hooks.sram)
             counted = None
             lost = any(hook.drop for hook in hooks.links)
-            if struck or lost:
+            if struck or lost or hooks.withheld:
                 counted = count_launch(self.lowered, low, hooks, queue_depth=self.queue_depth, sequence=self.sequence)
             # Where links number their words, a lost one shows at the router behind, which a window may not hold.
             seen = lost and self.sequence
-            if (counted is None or counted.completed) and not seen and not self._lasts(low, hooks):
+            if (counted is None or counted.completed) and not (seen or hooks.withheld or self._lasts(low, hooks)):
                 # A word lost on a border would be missed by the comparison of what leaves the window.
                 through = not lost and counted is not None and not (counted.length.any() or counted.position.any())
                 result = self._in_window(low, streams, hooks, through=through)

@@ -11,15 +11,17 @@ from dataclasses import asdict, dataclass
 from typing import Any, Final, Self
 
 from yieldkit.emulator.hooks import LaunchHooks, LinkHook, RegisterHook, ResultHook, RouteHook, SramHook
+from yieldkit.emulator.host_faults import MemoryHook, StreamHook
 from yieldkit.emulator.isa import COLOURS, POSITIONS, SRAM_WORDS
 from yieldkit.emulator.lowering import Lowered, LoweredLaunch
 from yieldkit.emulator.placement import Placement
 from yieldkit.errors import BadInput
+from yieldkit.faults.host_places import HOST_PLACES, check_fields, check_in_program, memory_hooks, stream_hooks
 from yieldkit.quantities import LinkKey, Site
 
 __all__ = ["PLACES", "FaultEvent", "FaultPlan"]
 
-PLACES: Final = ("sram", "route", "register", "result", "link_flip", "link_drop")
+PLACES: Final = ("sram", "route", "register", "result", "link_flip", "link_drop", *HOST_PLACES)
 
 
 @dataclass(frozen=True)
@@ -29,9 +31,10 @@ class FaultEvent:
     Attributes:
         place: "sram" (any SRAM word: data, tables), "route" (a route word), "register" (a descriptor or task word of
             the running task), "result" (the word an element stores or sends: an accumulator bit, for a mac),
-            "link_flip" and "link_drop" (a word on its way).
-        row, col: physical core; for a link the end that the word leaves.
-        step, launch: when, by step number and launch name.
+            "link_flip" and "link_drop" (a word on its way), "memoryx" (a word of the host's memory, before a step),
+            "stream" (a word on the host's link), "stream_drop" (a whole tensor that never comes over it).
+        row, col: physical core; for a link the end that the word leaves; 0 on the host's side, and ignored there.
+        step, launch: when, by step number and launch name; for memoryx the launch is ignored and may be "".
         mask: bits to XOR, of 32 (0 for a drop).
         drow, dcol: other end of the link.
         phase: for sram: before the core's first task of this phase (number within the launch); a route word is struck
@@ -41,6 +44,10 @@ class FaultEvent:
         task, element: tasks the core has run since the launch began, and element of that task.
         operand, word: register of that task: operand 0 D, 1 A, 2 B and word 0..3, or operand -1 for the task word.
         nth: number of the word that leaves through the link in this colour since the launch began.
+        keep: bits that the struck word keeps before `mask` is XORed onto it (places on the host's side).
+        tensor: on the host's side, the parameter (memoryx) or the stream.
+        index: word of it, in C order.
+        part: of memoryx: "weights", "first" or "second" (moments).
     """
 
     place: str
@@ -60,6 +67,10 @@ class FaultEvent:
     operand: int = 0
     word: int = 0
     nth: int = 0
+    keep: int = 0xFFFFFFFF
+    tensor: str = ""
+    index: int = 0
+    part: str = ""
 
     def __post_init__(self) -> None:
         if self.place not in PLACES:
@@ -71,7 +82,8 @@ class FaultEvent:
             "col": (0, 1 << 20),
             "drow": (-(1 << 20), 1 << 20),
             "dcol": (-(1 << 20), 1 << 20),
-            "mask": (0 if self.place == "link_drop" else 1, (1 << 32) - 1),
+            "mask": (0 if self.place in ("link_drop", "stream_drop") or self.keep != 0xFFFFFFFF else 1, (1 << 32) - 1),
+            "keep": (0, (1 << 32) - 1),
             "step": (0, 1 << 40),
             "address": (0, SRAM_WORDS - 1),
             "colour": (0, COLOURS - 1),
@@ -82,6 +94,7 @@ class FaultEvent:
             "task": (0, 1 << 16),
             "element": (0, 1 << 40),
             "nth": (0, 1 << 40),
+            "index": (0, 1 << 40),
         }
         for name in limits:
             if isinstance(getattr(self, name), bool) or not isinstance(getattr(self, name), int):
@@ -89,6 +102,7 @@ class FaultEvent:
         for name, (low, high) in limits.items():
             if not low <= getattr(self, name) <= high:
                 raise BadInput(f"fault {name} must be {low} to {high}", value=getattr(self, name))
+        check_fields(self)
         if self.place == "route" and self.phase:
             raise BadInput("a route word is struck at the launch's start", value=self.phase, cure="use phase 0")
         if self.place.startswith("link") and (self.drow, self.dcol) == (0, 0):
@@ -139,6 +153,8 @@ class FaultPlan:
 
     def logical(self, event: FaultEvent) -> Site | None:
         """Core of the rectangle that an event strikes (the sending one, for a link), or None when it touches none."""
+        if event.place in HOST_PLACES:
+            return None
         link = event.link
         if link is None:
             return self.placement.logical(event.row, event.col)
@@ -156,6 +172,9 @@ class FaultPlan:
         """
         launches = {low.name: low for low in lowered.launches}
         for event in self.events:
+            if event.place in HOST_PLACES:
+                check_in_program(event, lowered)
+                continue
             low = launches.get(event.launch)
             if low is None:
                 raise BadInput(
@@ -180,6 +199,14 @@ class FaultPlan:
                 if core is not None:
                     total += self._hook(event, core, low)
         return total
+
+    def memory_hooks(self, step: int) -> tuple[MemoryHook, ...]:
+        """What strikes MemoryX before a step."""
+        return memory_hooks(self.events, step)
+
+    def stream_hooks(self, step: int, low: LoweredLaunch) -> tuple[StreamHook, ...]:
+        """What strikes the streams of a launch."""
+        return stream_hooks(self.events, step, low.name)
 
     def _hook(self, event: FaultEvent, core: Site, low: LoweredLaunch) -> LaunchHooks:
         r, c = core
