@@ -23,6 +23,7 @@ from yieldkit.emulator.code import ZERO
 from yieldkit.emulator.formats import decode_words, encode_words, round_to
 from yieldkit.emulator.hooks import SramHook
 from yieldkit.emulator.job import Job
+from yieldkit.emulator.layouts import compact_blocks
 from yieldkit.emulator.lowering import Lowered, WordMeaning
 from yieldkit.emulator.placement import Placement
 from yieldkit.emulator.running import RunResult
@@ -240,15 +241,23 @@ def _overwrite(job: Job, core: Site, address: int, words: U32, meanings: Sequenc
         place = address + np.flatnonzero(lasting)
         before[lasting] = sram[place]
         sram[place] = words[lasting]
-    return before
+        number = core[0] * job.lowered.program.cols + core[1]
+        written = {(number, int(at)) for at in place}
+        machine.wrong = {key: bits for key, bits in machine.wrong.items() if key not in written}
+    # The high half of a 16-bit element is there, and means nothing.
+    narrow = [one.kind in ("tensor", "constant") and job.lowered.tensors[one.name].dtype != "fp32" for one in meanings]
+    return np.where(narrow, before & np.uint32(0xFFFF), before).astype(np.uint32)
 
 
 def _set_in_tensor(executor: TensorExecutor, lowered: Lowered, core: Site, meaning: WordMeaning, word: int) -> int:
     """Put a word into a tensor of the tensor executor; the word that was there."""
     tensor = lowered.tensors[meaning.name]
+    address = lowered.address[tensor.name] + meaning.index
     array = executor.read(tensor.name)
     block = array[core].reshape(-1)
     before = int(encode_words(block[meaning.index : meaning.index + 1], tensor.dtype)[0])
     block[meaning.index] = decode_words(np.array([word], np.uint32), tensor.dtype)[0]
-    executor.write(tensor.name, array)
+    struck = {key: bits for key, bits in executor.wrong.items() if key != (*core, address)}
+    executor.write(tensor.name, compact_blocks(array, tensor.over))
+    executor.wrong = struck
     return before

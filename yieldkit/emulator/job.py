@@ -13,7 +13,7 @@ import numpy.typing as npt
 from yieldkit.emulator.checkpoint import Checkpoint
 from yieldkit.emulator.code import ZERO
 from yieldkit.emulator.formats import round_to
-from yieldkit.emulator.hooks import LaunchHooks
+from yieldkit.emulator.hooks import LaunchHooks, SramHook
 from yieldkit.emulator.host_faults import (
     HostHookSource,
     HostMemory,
@@ -23,6 +23,7 @@ from yieldkit.emulator.host_faults import (
     struck_outputs,
 )
 from yieldkit.emulator.host_words import inputs_of
+from yieldkit.emulator.isa import HEADER_WORDS
 from yieldkit.emulator.iteration import iteration_memoryx, iteration_report, iteration_streams
 from yieldkit.emulator.layouts import compact_blocks
 from yieldkit.emulator.lowering import Lowered, LoweredLaunch
@@ -101,9 +102,11 @@ class Job:
         memoryx: host state.
         step: steps done.
         batches: (tokens, targets) a step, in place of the corpus.
-        tokens: symbols decoded so far, int64[sequences, steps] (decode).
+        tokens: symbols decoded so far (decode), or the symbol or label with the largest logit (forward), one array a
+            step.
         stopped: launch in which the last step ended without completing, or "".
         memory: MemoryX's words under their code.
+        armed: words to be written in the next step, by launch (`corrupt`); no part of a checkpoint.
     """
 
     lowered: Lowered
@@ -114,6 +117,7 @@ class Job:
     tokens: list[npt.NDArray[np.int64]] = field(default_factory=list)
     stopped: str = ""
     memory: HostMemory = field(init=False)
+    armed: dict[str, tuple[SramHook, ...]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.memory = HostMemory(self.memoryx)
@@ -193,6 +197,9 @@ class Job:
             report = self.memoryx.update(result.outputs, tokens)
         else:
             report = self.memoryx.report(result.outputs)
+            if any(item["form"] == "logits" for item in self.lowered.program.job["outputs"]):
+                logits = self.logits(result.outputs)
+                self.tokens.append(_greedy(logits.reshape(-1, logits.shape[-1])))
         self.step += 1
         return replace(result, report=report)
 
@@ -211,6 +218,8 @@ class Job:
         cores = self.kept()
         if ZERO in cores or (machine is not None and not machine.is_golden(self.lowered.launches[0])):
             raise BadInput("only cores whose tables, routes and queues are clean can be saved", cure=_EARLIER)
+        if self._struck_words():
+            raise BadInput("SRAM holds struck words that its code has not seen yet", cure=_EARLIER)
         host = self.memoryx
         return Checkpoint(
             self.lowered.program.fingerprint,
@@ -224,6 +233,18 @@ class Job:
             tuple(symbols.copy() for symbols in self.tokens),
             cores,
         )
+
+    def _struck_words(self) -> bool:
+        """Whether words of protected SRAM that live from step to step are stored with wrong bits."""
+        machine = self.executor.machine
+        if machine is None:
+            return bool(self.executor.wrong) if isinstance(self.executor, TensorExecutor) else False
+        first = self.lowered.launches[0]
+        keeps = [name for name, tensor in self.lowered.tensors.items() if tensor.keep or tensor.values]
+        spans = [(self.lowered.address[name], self.lowered.tensors[name].size) for name in keeps]
+        if machine.loaded == first.tables_id:
+            spans += [(0, HEADER_WORDS), (first.table_base, self.lowered.sram_words)]
+        return any(base <= address < base + size for _, address in machine.wrong for base, size in spans)
 
     def kept(self) -> dict[str, F32]:
         """What the cores keep from step to step, apart from constants that are as loaded."""
@@ -273,6 +294,8 @@ class Job:
         stopped = None
         for low in self.lowered.launches:
             hooks = source.hooks(self.step, low) if source is not None else None
+            if low.name in self.armed:
+                hooks = (hooks or LaunchHooks()) + LaunchHooks(sram=self.armed.pop(low.name))
             struck = tuple(striker.stream_hooks(self.step, low)) if striker is not None else ()
             result, lost = self._launch(low, streams(low), hooks, struck)
             events += lost
@@ -358,14 +381,16 @@ class Job:
         return replace(result, report=StepReport(float("nan"), nonfinite=bad))
 
     def logits(self, outputs: Mapping[str, F32]) -> F32:
-        """Logits of a step, float32[sequences, vocabulary] (decode) or [sequences, context, vocabulary] (forward)."""
+        """Logits of a step, float32[sequences, vocabulary] (decode), [sequences, context, vocabulary] (forward of a
+        GPT) or [samples, classes] (forward of a classifier).
+        """
         program = self.lowered.program
         model = program.job["model"]
         for item in program.job["outputs"]:
             if item["form"] == "logits":
                 value = outputs[item["stream"]]
                 flat = value.transpose(0, 2, 1, 3).reshape(-1, value.shape[1] * value.shape[3])
-                if program.job["kind"] == "decode":
+                if program.job["kind"] == "decode" or "context" not in model:
                     return flat
                 return flat.reshape(model["sequences"], model["context"], -1)
         raise BadInput("the program puts no logits out", value=program.name)

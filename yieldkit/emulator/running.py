@@ -140,7 +140,7 @@ def run(
     lowered = program if isinstance(program, Lowered) else lower(program, sram_words=sram_words_of(fabric))
     placement = Placement.of(lowered.program, fabric, origin)
     if faults is not None:
-        check_protection(fabric, acted_out=("sequence",))
+        check_protection(fabric, acted_out=("sequence", "parity", "secded"))
         faults.check(lowered)
     depth = _queue_depth(fabric)
     check_lowered(lowered, queue_depth=depth)
@@ -148,6 +148,7 @@ def run(
         "queue_depth": depth,
         "threads": threads,
         "sequence": _protection(fabric, "links") == "sequence",
+        "sram_code": _protection(fabric, "sram"),
     }
     if executor == "tensor":
         options["taps"] = taps

@@ -15,6 +15,7 @@ program's operand format. Embedding tables live in MemoryX, which streams embedd
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 
 from yieldkit.errors import BadInput
@@ -24,7 +25,7 @@ from yieldkit.workloads.parameters import INITIAL_STD, Parameter
 from yieldkit.workloads.program import Program
 from yieldkit.workloads.transformer import Transformer
 
-__all__ = ["GptShape", "gpt_forward", "gpt_parameters", "gpt_training", "parameters"]
+__all__ = ["GptShape", "first_values", "gpt_forward", "gpt_parameters", "gpt_training", "parameters"]
 
 
 @dataclass(frozen=True)
@@ -78,9 +79,14 @@ def parameters(shape: GptShape) -> dict[str, tuple[int, ...]]:
 
 def gpt_parameters(shape: GptShape) -> tuple[Parameter, ...]:
     """The parameters with their first values; projections back into the residual stream get std over sqrt(2 layers)."""
+    return first_values(parameters(shape), shape.layers)
+
+
+def first_values(table: Mapping[str, tuple[int, ...]], layers: int) -> tuple[Parameter, ...]:
+    """Parameters from names and shapes: gains are ones; second matrices of a block get std over sqrt(2 layers)."""
     listed = []
-    for name, dims in parameters(shape).items():
-        std = INITIAL_STD / (2 * shape.layers) ** 0.5 if name.endswith((".wo", ".w2")) else INITIAL_STD
+    for name, dims in table.items():
+        std = INITIAL_STD / (2 * layers) ** 0.5 if name.endswith((".wo", ".w2")) else INITIAL_STD
         listed.append(Parameter(name, dims, "normal" if len(dims) > 1 else "ones", std))
     return tuple(listed)
 

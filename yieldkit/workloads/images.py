@@ -1,17 +1,17 @@
 """Small images made for the purpose: windowed gratings, to be told apart by direction and period. Synthetic, all of it.
 
 No picture here was taken of anything. What there is to learn is stated in full. The class of an image is the direction
-(of `classes / 2`, evenly over half a turn) and the period (coarse or fine) of a grating. All else is drawn per image and
-says nothing about the class: a turn of up to a third of the way to the next direction, the phase, the place and size of
-the round window through which the grating is seen, the contrast, and noise on every pixel.
+(of `classes / 2`, evenly over half a turn) and the period (5 or 3 pixels) of a grating. All else is drawn per image
+and says nothing about the class: a turn of up to a third of the way to the next direction, the phase, the place and
+size of the round window through which the grating is seen, the contrast, and noise on every pixel.
 
-Because the phase is uniform, the mean image of every class is flat, so no linear function of the pixels tells classes
-apart; a model must find edges and pool them over places. Everything is integer arithmetic from counter-based random
-numbers, so that the images are equal in every bit on every machine. A pixel is n / 64 with n in -127..127, which bf16
-holds exactly.
+Because the phase is uniform, the mean image of every class is the same, so that a linear score of the pixels answers
+to a grating with either sign alike; a model must find edges and pool them over places. Everything is integer
+arithmetic from counter-based random numbers, so that the images are equal in every bit on every machine. A pixel is n
+/ 64 with n in -127..127, which bf16 holds exactly.
 
-Image `number` of a set depends on the set and the number only; numbers below `TRAINING` are for training, the ones from
-`TRAINING` on are held out.
+Image `number` of a set depends on the set and the number only; numbers below `TRAINING` are for training, the ones
+from `TRAINING` on are held out.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ class ImageSet:
 
     side: int = 16
     classes: int = 8
-    noise: int = 16
+    noise: int = 20
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -97,10 +97,10 @@ class ImageSet:
         wave = (along + phase) % _ONE
         # A triangle between -1 and 1 of the phase, in 16 bits.
         triangle = 4 * np.abs(wave - _ONE // 2) - _ONE
-        # Centre in the middle half of the image, radius from a quarter to half of its side; in 16 bits of a pixel.
+        # Centre in the middle three quarters of the image, radius from 3 to 5 sixteenths; in 16 bits of a pixel.
         span = self.side * _ONE
-        cy, cx = span // 4 + row * self.side // 2, span // 4 + col * self.side // 2
-        reach = span // 4 + radius * self.side // 4
+        cy, cx = (span // 8 + place * self.side * 3 // 4 for place in (row, col))
+        reach = 3 * span // 16 + radius * self.side // 8
         dy, dx = (y * _ONE + _ONE // 2 - cy) >> 8, (x * _ONE + _ONE // 2 - cx) >> 8
         inside = dy * dy + dx * dx <= (reach >> 8) ** 2
         pixels = np.where(inside, contrast * triangle >> 16, 0)

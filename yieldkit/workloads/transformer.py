@@ -249,8 +249,7 @@ class Transformer(Layers):
         p, w, n = f"f{layer}", f"l{layer}.", f"b{layer}"
         dc = self.dc
         # MLP
-        dy = self.cast(f"{n}.mlp.dy.cast", f"{n}.mlp.dy", "dx")
-        da, gain = self.mlp_backward(layer, dy)
+        da, gain = self.mlp_backward(layer)
         self.norm_backward(f"{p}.ln2", w + "ln2", f"{n}.ln2", da, gain, first=False)
         self.b.launch(f"{n}.mlp")
         # attention
@@ -270,9 +269,10 @@ class Transformer(Layers):
             self.outputs.append({"stream": "embed.out", "form": "embedding"})
         self.b.launch(f"{n}.attention")
 
-    def mlp_backward(self, layer: int, dy: str) -> tuple[str, Ref]:
-        """From the gradient `dy` of what the MLP added: the gradient of its operand, and the gain before it."""
+    def mlp_backward(self, layer: int) -> tuple[str, Ref]:
+        """From dx, the gradient of what the MLP added: the gradient of its operand, and the gain before it."""
         p, w, n, dc = f"f{layer}", f"l{layer}.", f"b{layer}", self.dc
+        dy = self.cast(f"{n}.mlp.dy.cast", f"{n}.mlp.dy", "dx")
         u = self.gelu(f"{n}.u", f"{p}.h")
         self.weight_gradient(f"{n}.w2.dw", u, dy, w + "w2")
         du = self.activations(f"{n}.du", 4 * dc)
