@@ -24,8 +24,8 @@ F64 = NDArray[np.float64]
 I64 = NDArray[np.int64]
 Interval = tuple[F64, F64]
 
-PRIOR_TRIALS: Final = 1.0
-"""Assumption: a stratum's variance is estimated as if it had one trial more, with the rate of all strata. So a stratum
+PRIOR_TRIALS: Final = 1.5
+"""Assumption: a stratum's variance is estimated as if it had one and a half trials more, with the rate of all strata. So a stratum
 that has shown nothing yet is not taken to be sure."""
 
 
