@@ -2,22 +2,14 @@
 
 from __future__ import annotations
 
-import math
-
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
-from yieldkit.errors import BadInput
 from yieldkit.reliability.designs import (
     Moments,
-    allocate,
     design_interval,
     design_rate,
-    neyman_shares,
     plan_round,
-    posterior_rates,
 )
 from yieldkit.reliability.proportions import clopper_pearson_interval, wilson_interval
 from yieldkit.rng import generator
@@ -83,6 +75,12 @@ def figures(weights, rates, n, hits, *, method, seed=5):
 def test_small_print(method):
     for name, weights, rates in populations():
         for mix in (1.0, 0.25):
-            for rounds, size, floor in ((10, 64, 4), (20, 100, 8), (16,400,8)):
-                n, hits = simulate(weights, rates, rounds=rounds, size=size, floor=floor, mix=mix, campaigns=2000, seed=1)
-                print(f"{name:28} {method} mix {mix} n {rounds*size}", "cov %.3f width %.2f bias %+.2f simple %.3f np %.0f" % figures(weights, rates, n, hits, method=method))
+            for rounds, size, floor in ((10, 64, 4), (20, 100, 8), (16, 400, 8)):
+                n, hits = simulate(
+                    weights, rates, rounds=rounds, size=size, floor=floor, mix=mix, campaigns=2000, seed=1
+                )
+                print(
+                    f"{name:28} {method} mix {mix} n {rounds * size}",
+                    "cov %.3f width %.2f bias %+.2f simple %.3f np %.0f"
+                    % figures(weights, rates, n, hits, method=method),
+                )

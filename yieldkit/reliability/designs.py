@@ -18,15 +18,24 @@ from numpy.typing import ArrayLike, NDArray
 from yieldkit.errors import BadInput
 from yieldkit.reliability.proportions import beta_interval, score_interval
 
-__all__ = ["DesignRate", "Moments", "allocate", "design_interval", "design_rate", "neyman_shares", "plan_round", "posterior_rates"]
+__all__ = [
+    "DesignRate",
+    "Moments",
+    "allocate",
+    "design_interval",
+    "design_rate",
+    "neyman_shares",
+    "plan_round",
+    "posterior_rates",
+]
 
 F64 = NDArray[np.float64]
 I64 = NDArray[np.int64]
 Interval = tuple[F64, F64]
 
 PRIOR_TRIALS: Final = 1.5
-"""Assumption: a stratum's variance is estimated as if it had one and a half trials more, with the rate of all strata. So a stratum
-that has shown nothing yet is not taken to be sure."""
+"""Assumption: a stratum's variance is estimated as if it had one and a half trials more, with the rate of all strata.
+So a stratum that has shown nothing yet is not taken to be sure."""
 
 
 class Moments(NamedTuple):
@@ -164,8 +173,8 @@ def neyman_shares(weights: ArrayLike, n: ArrayLike, hits: ArrayLike) -> F64:
 def posterior_rates(n: ArrayLike, hits: ArrayLike) -> tuple[F64, F64]:
     """Rate of each stratum and its p(1 - p), shrunk to the rate of all as far as the strata agree (empirical Bayes).
 
-    A beta prior fitted by moments to the spread between strata (as in Kleinman, JASA 68, 1973): strata that differ by no
-    more than chance get one rate, so that luck in small strata moves no trials.
+    A beta prior fitted by moments to the spread between strata (as in Kleinman, JASA 68, 1973): strata that differ by
+    no more than chance get one rate, so that luck in small strata moves no trials.
 
     Args:
         n: [..., H] trials.
@@ -212,9 +221,9 @@ def design_rate(weights: ArrayLike, trials: Moments) -> DesignRate:
     rate = (part * trials.hit_weight / np.where(looked, trials.weight, 1.0)).sum(axis=(-1, -2))
     deviation = _variance_of_a_trial(trials, rate)
     variance = (part * part * deviation[..., None, :] / np.maximum(trials.n, 1.0)).sum(axis=(-1, -2))
-    n = trials.n.sum(axis=-2)
-    seen = (n > 0) & (w > 0)
-    ratio = np.where(seen, n / np.where(w > 0, w * trials.heaviest, 1.0), np.inf)
+    found = trials.weight.sum(axis=-2)
+    seen = (found > 0) & (w > 0)
+    ratio = np.where(seen, found / np.where(w > 0, w * trials.heaviest, 1.0), np.inf)
     blind = np.where(seen.any(axis=-1), ratio.min(axis=-1), 0.0)
     pure = (rate <= 0) | (rate >= 1) | (variance <= 0)
     effective = np.where(pure, blind, rate * (1.0 - rate) / np.where(pure, 1.0, variance))
