@@ -125,7 +125,7 @@ class EmulatorBench:
         """Classes of faults of the spec's kinds, with their populations."""
         kinds = [kind for kind, weight in self.spec.faults.kinds.items() if weight > 0]
         found = dict.fromkeys(one for kind in kinds for one in self.sampler.of_kind(kind))
-        return tuple(FaultClass(*one) for one in found)
+        return tuple(FaultClass(*one, units=self.sampler.units(one)) for one in found)
 
     @cached_property
     def strata(self) -> Strata:
@@ -151,7 +151,7 @@ class EmulatorBench:
         truth["logical"] = None if core is None else list(core)
         truth["bypassed"] = core is None
         metrics = self._metrics(result, event)
-        site, bit, phase, _ = fault
+        site, bit, phase = fault[:3]
         return TrialRecord(
             k, truth, label, result.symptoms.to_dict(), metrics, site=site, bit=bit, phase=phase, model=model
         )

@@ -17,6 +17,7 @@ __all__ = [
     "PROGRAM_KINDS",
     "RATE_GROUPS",
     "SITES",
+    "UNITS",
     "CampaignSection",
     "CampaignSpec",
     "DefectsSection",
@@ -53,6 +54,10 @@ RATE_GROUPS: Final = {
     "sram": tuple(name for name in SITES if name.startswith("sram_")),
 }
 """Names that give one raw rate to several classes of places; a class's own entry comes first."""
+_PER_CORE: Final = ("accumulator", "result")
+_PER_LINK: Final = ("link_drop", "link_flip")
+UNITS: Final = {name: "core" if name in _PER_CORE else "link" if name in _PER_LINK else "bit" for name in SITES}
+"""What a raw rate counts, by class of places; the rate of bits is given by the Mbit, 2^20 of them."""
 AXES: Final = ("site", "bit", "phase")
 FILE_FIELDS: Final = (("wafer", "spec"), ("wafer", "defects", "klarf"))
 """Fields that name a file: relative paths start at the folder of the TOML file; the content enters the fingerprint."""
