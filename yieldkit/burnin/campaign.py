@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 __all__ = ["Campaign", "CampaignRun", "Replay"]
 
 SPEC_NAME: Final = "spec.toml"
+_FRAME_COLUMNS: Final = ("k", "kind", "label", "site", "bit", "phase", "model", "weight")
 
 
 @dataclass(frozen=True)
@@ -319,7 +320,10 @@ class CampaignRun:
             return store.record(k)
 
     def to_frame(self) -> pd.DataFrame:
-        """One row a trial: `k`, `kind`, `label`, `truth.*`, `seen.*`, `metric.*`; lists stay lists."""
+        """One row a trial: `k`, `kind`, `label`, its class, model and weight, `truth.*`, `seen.*`, `metric.*`.
+
+        Lists stay lists.
+        """
         import pandas as pd
 
         rows = [
@@ -327,13 +331,18 @@ class CampaignRun:
                 "k": record.k,
                 "kind": record.kind,
                 "label": record.label,
+                "site": record.site,
+                "bit": record.bit,
+                "phase": record.phase,
+                "model": record.model,
+                "weight": record.weight,
                 **{f"truth.{name}": value for name, value in record.truth.items()},
                 **{f"seen.{name}": value for name, value in record.observations.items()},
                 **{f"metric.{name}": value for name, value in record.metrics.items()},
             }
             for record in self.records()
         ]
-        return pd.DataFrame(rows, columns=None if rows else ["k", "kind", "label"])
+        return pd.DataFrame(rows, columns=None if rows else list(_FRAME_COLUMNS))
 
     def resume(self, *, jobs: int = 1, make_executor: MakeExecutor | None = None) -> CampaignRun:
         """Run what is missing; see `Campaign.run`."""
