@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
     from yieldkit.burnin.campaign import Campaign, CampaignRun, Replay
+    from yieldkit.burnin.dask_executor import dask_crew, dask_executor
     from yieldkit.burnin.example import EXAMPLE_SPEC
     from yieldkit.burnin.outcomes import outcome_table
     from yieldkit.burnin.progress import show_progress
@@ -34,6 +35,8 @@ _HOMES: Final = {
     "TrialFailure": "runner",
     "TrialRecord": "trial",
     "baseline_of": "verdict",
+    "dask_crew": "dask_executor",
+    "dask_executor": "dask_executor",
     "open_bench": "trial",
     "outcome_table": "outcomes",
     "show_progress": "progress",
@@ -55,6 +58,8 @@ __all__ = [
     "TrialFailure",
     "TrialRecord",
     "baseline_of",
+    "dask_crew",
+    "dask_executor",
     "open_bench",
     "outcome_table",
     "show_progress",

@@ -19,6 +19,7 @@ __all__ = ["ChunkResult", "prepare_process", "run_chunk", "same_bench"]
 
 _PARENT_POLL_SECONDS = 1.0
 _cached: dict[tuple[str, str], Bench] = {}
+_one_chunk = threading.Lock()
 
 
 @dataclass(frozen=True)
@@ -49,10 +50,15 @@ def same_bench(spec_text: str, benches: Mapping[str, str]) -> Bench:
 
 
 def run_chunk(spec_text: str, benches: Mapping[str, str], start: int, stop: int) -> ChunkResult:
-    """Carry out trials start..stop-1.
+    """Carry out trials start..stop-1; other threads of the process wait, since a bench serves one trial at a time.
 
     Errors travel back as text: an exception that cannot be rebuilt on the other side would take the whole pool down.
     """
+    with _one_chunk:
+        return _run_chunk(spec_text, benches, start, stop)
+
+
+def _run_chunk(spec_text: str, benches: Mapping[str, str], start: int, stop: int) -> ChunkResult:
     k = -1
     try:
         bench = same_bench(spec_text, benches)
