@@ -153,7 +153,7 @@ def kill_workers_at_random(tmp_path, *, kills, seed):
         process = start(spec, out, *options("program.work=6000", TRIALS), jobs=2, env={"COUNTING_PIDS": str(pids)})
         runs += 1
         while len(gone) < kills:
-            wait_for(lambda: alive() or process.poll() is not None)
+            wait_for(lambda process=process: alive() or process.poll() is not None)
             if process.poll() is not None:
                 break
             time.sleep(float(rng.uniform(0.0, 0.3)))

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from yieldkit.burnin.campaign import Campaign, CampaignRun, Replay
     from yieldkit.burnin.dask_executor import dask_crew, dask_executor
     from yieldkit.burnin.example import EXAMPLE_SPEC
+    from yieldkit.burnin.merge import Merged, merge_runs
     from yieldkit.burnin.outcomes import outcome_table
     from yieldkit.burnin.progress import show_progress
     from yieldkit.burnin.runner import Progress, TrialFailure
@@ -28,6 +29,7 @@ _HOMES: Final = {
     "Campaign": "campaign",
     "CampaignRun": "campaign",
     "CampaignSpec": "spec",
+    "Merged": "merge",
     "Progress": "runner",
     "Replay": "campaign",
     "StopRequest": "stopping",
@@ -37,6 +39,7 @@ _HOMES: Final = {
     "baseline_of": "verdict",
     "dask_crew": "dask_executor",
     "dask_executor": "dask_executor",
+    "merge_runs": "merge",
     "open_bench": "trial",
     "outcome_table": "outcomes",
     "show_progress": "progress",
@@ -51,6 +54,7 @@ __all__ = [
     "Campaign",
     "CampaignRun",
     "CampaignSpec",
+    "Merged",
     "Progress",
     "Replay",
     "StopRequest",
@@ -60,6 +64,7 @@ __all__ = [
     "baseline_of",
     "dask_crew",
     "dask_executor",
+    "merge_runs",
     "open_bench",
     "outcome_table",
     "show_progress",

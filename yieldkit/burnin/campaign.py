@@ -32,7 +32,7 @@ from yieldkit.version import __version__
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["Campaign", "CampaignRun", "Replay"]
+__all__ = ["SPEC_NAME", "Campaign", "CampaignRun", "Replay", "write_if_new"]
 
 SPEC_NAME: Final = "spec.toml"
 _FRAME_COLUMNS: Final = ("k", "kind", "label", "site", "bit", "phase", "model", "weight")
@@ -179,7 +179,7 @@ class Campaign:
                     store.set_meta(meta)
                 self._refuse_unlike(folder, store.meta("identity"))
                 store.set_meta({"spec": kept})
-                _write_if_new(folder / SPEC_NAME, toml_text(kept))
+                write_if_new(folder / SPEC_NAME, toml_text(kept))
                 ledger = self._ledger(store, mine)
                 yield _standing(ledger)
                 yield from run_chunks(
@@ -397,6 +397,7 @@ def _versions() -> dict[str, str]:
     }
 
 
-def _write_if_new(path: Path, text: str) -> None:
+def write_if_new(path: Path, text: str) -> None:
+    """Write a text unless the file holds it already."""
     if not path.exists() or read_bytes(path) != text.encode():
         write_bytes(path, text.encode())

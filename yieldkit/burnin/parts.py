@@ -9,7 +9,7 @@ from typing import Self
 from yieldkit.burnin.spec import CampaignSection
 from yieldkit.errors import BadInput
 
-__all__ = ["Part", "join_ranges"]
+__all__ = ["Part", "Range", "join_ranges"]
 
 Range = tuple[int, int]
 

@@ -152,6 +152,23 @@ def replay(folder: Path, k: int, benches: tuple[str, ...], as_json: bool) -> Non
 
 
 @command.command()
+@click.argument("folders", type=_FOLDER, nargs=-1, required=True, metavar="FOLDER...")
+@click.option("--out", type=_FOLDER, required=True, help="Folder of the joined run; one that is there is added to.")
+@json_option
+def merge(folders: tuple[Path, ...], out: Path, as_json: bool) -> None:
+    """Join runs of one campaign, such as its parts, into one that can be gone on with.
+
+    A trial that two of them have must be the same in both. The order of the folders does not matter.
+    """
+    from yieldkit.burnin.merge import merge_runs
+
+    joined = merge_runs(folders, out)
+    facts, text = _standing(joined.run)
+    last = f"{joined.added} trials added, {joined.shared} were in more than one folder"
+    emit({**facts, "added": joined.added, "shared": joined.shared}, f"{text}\n{last}", as_json=as_json)
+
+
+@command.command()
 @click.argument("folder", type=_FOLDER)
 @click.option(
     "--csv", "target", type=click.Path(path_type=Path, allow_dash=True), required=True, help="File, - for stdout."
