@@ -9,7 +9,7 @@ import pytest
 from tests.diagnosis import cases
 from yieldkit.diagnosis import Baseline, Thresholds, classify, diagnose, load_taxonomy
 from yieldkit.diagnosis.rules import RULES
-from yieldkit.emulator.symptoms import CoreScan, Symptoms
+from yieldkit.emulator.symptoms import CORRUPTION_DETECTED, CoreScan, Symptoms
 from yieldkit.errors import BadInput
 
 LAST = cases.STEPS - 1
@@ -27,7 +27,22 @@ CASES = {
     ),
     "ecc and a parity trap": (cases.events("ecc", "parity"), "DUE_TRAP"),
     "parity": (cases.events("parity"), "DUE_TRAP"),
-    "crc, then a stall": (cases.stalled(events=cases.events("crc").events, link_mismatch=(cases.GAP,)), "DUE_TRAP"),
+    "crc": (cases.events("crc"), "CORRECTED"),
+    "crc, then a stall": (cases.stalled(events=cases.events("crc").events, link_mismatch=(cases.GAP,)), "STALL_DROP"),
+    "crc in vain, then a stall": (
+        cases.stalled(events=cases.events("crc", "crc_failed").events, link_mismatch=(cases.GAP,)),
+        "DUE_TRAP",
+    ),
+    "parity of a word in memory": (cases.events("sram_parity"), "DUE_TRAP"),
+    "ecc in vain": (cases.events("ecc_corrected", "ecc_uncorrectable"), "DUE_TRAP"),
+    "stopped by the host": (
+        replace(cases.events("parity"), status=CORRUPTION_DETECTED, steps_done=LAST, loss=cases.LOSS[:LAST]),
+        "DUE_TRAP",
+    ),
+    "stopped by the host, events lost": (
+        replace(cases.CLEAN, status=CORRUPTION_DETECTED, steps_done=LAST, loss=cases.LOSS[:LAST]),
+        "DUE_TRAP",
+    ),
     "corrected ecc, then a stall by a drop": (
         cases.stalled(events=cases.events("ecc_corrected").events, link_mismatch=(cases.GAP,)),
         "STALL_DROP",

@@ -21,10 +21,10 @@ from yieldkit.burnin.schedule import Decision, Ledger
 from yieldkit.burnin.spec import CampaignSpec
 from yieldkit.burnin.spec_file import apply_overrides, parse_toml, toml_text, validate, with_absolute_paths
 from yieldkit.burnin.stopping import StopRequest, stop_on_signals
-from yieldkit.burnin.store import STORE_NAME, Store
+from yieldkit.burnin.store import STORE_NAME, Allocation, Store
 from yieldkit.burnin.tally import Tally
-from yieldkit.burnin.trial import TrialRecord
-from yieldkit.burnin.worker import same_bench
+from yieldkit.burnin.trial import FaultClass, TrialRecord
+from yieldkit.burnin.worker import run_trial_alone
 from yieldkit.errors import BadFile, BadInput
 from yieldkit.files import fingerprint, read_bytes, write_bytes
 from yieldkit.version import __version__
@@ -97,11 +97,14 @@ class Campaign:
         """Carry out trial `k` alone, in this process.
 
         Raises:
-            BadInput: k is not a trial number.
+            BadInput: k is not a trial number, or its stratum was decided by the rounds of a run.
         """
+        return self._replay(k, None)
+
+    def _replay(self, k: int, allocation: Allocation | None) -> TrialRecord:
         if isinstance(k, bool) or k != int(k) or k < 0:
             raise BadInput("a trial is numbered from 0", value=k)
-        record = same_bench(self.spec.model_dump_json(), self.benches).trial(int(k))
+        record = run_trial_alone(self.spec.model_dump_json(), self.benches, int(k), allocation)
         return TrialRecord.from_dict(record.to_dict())
 
     def run(
@@ -212,7 +215,8 @@ class Campaign:
     @property
     def decides_by_round(self) -> bool:
         """What later rounds do, or whether there are any, hangs on the earlier ones."""
-        return self.spec.campaign.stop is not None
+        strata = self.spec.strata
+        return self.spec.campaign.stop is not None or (strata is not None and strata.allocation == "neyman")
 
     def _ledger(self, store: Store, part: Part | None = None) -> Ledger:
         plan = self.spec.campaign
@@ -220,7 +224,8 @@ class Campaign:
         if part is not None:
             # What others carry out is as good as covered: it is not handed out, and not counted either.
             covered = join_ranges([*covered, *part.others(plan, by_round=self.decides_by_round)])
-        return Ledger(plan, covered, store.rounds(plan.round, below=plan.trials))
+        rounds = store.rounds(plan.round, below=plan.trials)
+        return Ledger(plan, covered, rounds, spec=self.spec, classes=store.classes())
 
     def _refuse_unlike(self, folder: Path, stored: Mapping[str, Any]) -> None:
         if differences := identity_differences(stored, self.identity):
@@ -327,6 +332,16 @@ class CampaignRun:
         with self._store() as store:
             return self.campaign._ledger(store).decision
 
+    def classes(self) -> tuple[FaultClass, ...]:
+        """Classes of faults with their populations, as the bench gave them with the first commit."""
+        with self._store() as store:
+            return store.classes()
+
+    def allocations(self) -> dict[int, Allocation]:
+        """Trials of each (half, stratum) in every round that has begun; empty without strata."""
+        with self._store() as store:
+            return store.allocations()
+
     def tally(self) -> Tally:
         """Counts by kind of fault and label."""
         with self._store() as store:
@@ -373,7 +388,11 @@ class CampaignRun:
 
     def replay(self, k: int) -> Replay:
         """Carry out trial `k` alone in this process and compare it with the stored row."""
-        record = self.campaign.replay(k)
+        allocation = None
+        if self.campaign.spec.strata is not None and k >= 0:
+            with self._store() as store:
+                allocation = store.allocation(k // self.campaign.spec.campaign.round)
+        record = self.campaign._replay(k, allocation)
         stored = self.record(k)
         return Replay(record, stored, None if stored is None else stored.text() == record.text())
 

@@ -130,11 +130,6 @@ def _allocations(sources: Sequence[_Source]) -> dict[int, Allocation]:
     for source in sources:
         for number, allocation in source.store.allocations().items():
             other, stored = found.setdefault(number, (source, allocation))
-            if other.round != source.round:
-                raise BadInput(
-                    f"{other.folder} has rounds of {other.round} trials and {source.folder} of {source.round}",
-                    cure="where rounds are allocated to strata, all parts need the same campaign.round",
-                )
             if stored != allocation:
                 raise BadInput(
                     f"{other.folder} and {source.folder} allocated round {number} to strata otherwise",

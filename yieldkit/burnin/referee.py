@@ -10,7 +10,7 @@ from dataclasses import replace
 from yieldkit.burnin.golden import Golden
 from yieldkit.emulator.lowering import Lowered, LoweredLaunch
 from yieldkit.emulator.running import RunResult
-from yieldkit.emulator.symptoms import COMPLETED, CRASH_DETECTED
+from yieldkit.emulator.symptoms import COMPLETED, CORRUPTION_DETECTED, CRASH_DETECTED, REPAIRED
 from yieldkit.faults import FaultEvent
 from yieldkit.quantities import Site
 from yieldkit.workloads.program import Program, StreamOut, instrs_of, tensors_of, written_by
@@ -29,15 +29,20 @@ def label_of(golden: Golden, trial: RunResult, event: FaultEvent, core: Site | N
         lowered: the program.
 
     Returns:
-        a manifestation code: CRASH, STALL_DROP, STALL_CTRL, NAN_HW, NAN_SHORT, a loss class, SDC_BITS, BENIGN, or
-        MASKED_UNREAD, MASKED_OVERWRITTEN, MASKED_LOGICAL when every bit that is kept equals the golden run's.
+        a manifestation code: CRASH, DUE_TRAP, STALL_DROP, STALL_CTRL, NAN_HW, NAN_SHORT, a loss class, SDC_BITS,
+        BENIGN, or CORRECTED, MASKED_UNREAD, MASKED_OVERWRITTEN, MASKED_LOGICAL when every bit that is kept equals the
+        golden run's.
     """
     symptoms = trial.symptoms
     if symptoms.status == CRASH_DETECTED:
         return "CRASH"
+    if symptoms.status == CORRUPTION_DETECTED:
+        return "DUE_TRAP"
     if symptoms.status != COMPLETED:
         return "STALL_DROP" if event.place.startswith("link") else "STALL_CTRL"
     if trial.step_digests == golden.result.step_digests and trial.state_hash == golden.result.state_hash:
+        if any(scan.kind in REPAIRED for scan in symptoms.events):
+            return "CORRECTED"
         return _masked(event, core, lowered, again=event.step + 1 < golden.steps)
     if symptoms.nonfinite_step is not None or symptoms.logit_nonfinite > golden.result.symptoms.logit_nonfinite:
         last = symptoms.loss[-1] if symptoms.loss else float("nan")

@@ -28,6 +28,7 @@ _BUSY_SECONDS: Final = 30.0
 _NOSPACE: Final = "make room or choose another folder, then run the same command again: nothing committed is lost"
 
 Allocation = dict[tuple[int, str], int]
+"""Trials of each (half, stratum) of a round."""
 
 _SCHEMA: Final = (
     "CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID",

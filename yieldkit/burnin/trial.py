@@ -154,6 +154,9 @@ class Bench(Protocol):
     a pure function of the spec, its seed and k: the order of calls, the process and the number of workers do not enter.
     A bench may also have `clean_observations`, a sequence of `Symptoms.to_dict()` of clean runs: what monitoring would
     know of the job beforehand. It is kept with the run and handed to diagnosis.
+
+    For strata a bench has `classes`, a sequence of `FaultClass`, and `trial_of(k, fault)`, which carries out trial `k`
+    with a fault of that class.
     """
 
     @property

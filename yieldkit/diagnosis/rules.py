@@ -17,13 +17,20 @@ from yieldkit.diagnosis.thresholds import Thresholds
 from yieldkit.diagnosis.trend import Trend, read_trend
 from yieldkit.diagnosis.verdict import SiteCandidate
 from yieldkit.diagnosis.waiting import BLOCKED, HALTED, STARVED, find_cycle, wait_for
-from yieldkit.emulator.symptoms import COMPLETED, CRASH_DETECTED, STALL_DETECTED, Symptoms
+from yieldkit.emulator.symptoms import (
+    COMPLETED,
+    CORRUPTION_DETECTED,
+    CRASH_DETECTED,
+    REPAIRED,
+    STALL_DETECTED,
+    Symptoms,
+)
 
 __all__ = ["RULES", "Case", "Finding", "Rule"]
 
-_CORRECTED: Final = frozenset(("ecc_corrected", "crc_retry"))
-_CORRECTABLE: Final = frozenset(("ecc", "crc"))
-_TRAPS: Final = frozenset(("parity", "ecc", "ecc_uncorrectable", "crc"))
+_CORRECTED: Final = REPAIRED | {"crc_retry"}
+_CORRECTABLE: Final = frozenset(("ecc",))
+_TRAPS: Final = frozenset(("parity", "crc_failed", "sram_parity", "ecc", "ecc_uncorrectable"))
 _SEQUENCE: Final = "sequence"
 _CRASHES: Final = frozenset(("illegal_operation", "address"))
 _OUTSIDE: Final = frozenset(("worker", "host_link", "memoryx", "swarmx"))
@@ -144,9 +151,11 @@ def due_trap(case: Case) -> Finding | None:
     fired = {kind: count for kind, count in case.event_counts.items() if kind in _TRAPS}
     if not case.stalled and _SEQUENCE in case.event_counts:
         fired[_SEQUENCE] = case.event_counts[_SEQUENCE]
-    if not fired:
-        return None
-    return Finding("DUE_TRAP", 0.95, (f"checks fired without repair: {_listed(fired)}",))
+    if fired:
+        return Finding("DUE_TRAP", 0.95, (f"checks fired without repair: {_listed(fired)}",))
+    if case.symptoms.status == CORRUPTION_DETECTED:
+        return Finding("DUE_TRAP", 0.85, ("the host stopped for a check that fired, and no event says which",))
+    return None
 
 
 def stall_drop(case: Case) -> Finding | None:

@@ -39,6 +39,7 @@ def count_launch(
     *,
     queue_depth: int = 4,
     sequence: bool = False,
+    sram_code: str = "none",
     steps: int = STEPS,
 ) -> Counted | None:
     """State in which a launch ends when it begins with empty queues and golden tables.
@@ -49,6 +50,7 @@ def count_launch(
         hooks: what strikes during it; flips of values and of words on links change nothing here.
         queue_depth: words a queue holds.
         sequence: links number their words.
+        sram_code: protection of SRAM.
         steps: looks at routers going on word by word, where a fault changes the order of things, before a greater step
             is taken; it changes the time this takes.
 
@@ -57,7 +59,7 @@ def count_launch(
         for ever.
     """
     hooks = hooks or LaunchHooks()
-    struck = struck_cores(lowered, low, hooks)
+    struck = struck_cores(lowered, low, hooks, sram_code=sram_code)
     if struck is None:
         return None
     runs = 9 * low.role_of.size + 4096

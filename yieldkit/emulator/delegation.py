@@ -61,6 +61,7 @@ def settle(
     queue_depth: int,
     *,
     through: bool = False,
+    sram_code: str = "none",
 ) -> tuple[str, Window] | None:
     """The smallest window that can be believed, after its run, and how far it reached: "core", "row" or "rows".
 
@@ -72,6 +73,7 @@ def settle(
         arrays: tensors at its start, `[rows|1, cols|1, *dims]`.
         queue_depth: words a queue holds.
         through: the launch is known to go through, with nothing lost on a link and nothing left in queues.
+        sram_code: protection of SRAM.
 
     Returns:
         None where only the whole rectangle can tell.
@@ -85,11 +87,11 @@ def settle(
     if len(struck) == 1:
         ((_, c),) = struck
         box = Box(top, bottom, c, c)
-    keeps = keeps_actions(lowered, low, hooks, crossings)
+    keeps = keeps_actions(lowered, low, hooks, crossings, sram_code=sram_code)
     while box != Box(0, rows - 1, 0, cols - 1):
         differs: set[int] = set()
         if keeps or (through and box.plain(crossings)) or box.quiet(crossings):
-            window = Window(lowered, low, box, crossings, arrays, queue_depth)
+            window = Window(lowered, low, box, crossings, arrays, queue_depth, sram_code=sram_code)
             if not window.play(hooks):
                 return None
             differs = window.differs_at()

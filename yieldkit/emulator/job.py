@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import cache
 from typing import Any, Final, Protocol
 
 import numpy as np
@@ -22,7 +21,7 @@ from yieldkit.emulator.tensor import TensorExecutor
 from yieldkit.emulator.trace import Trace
 from yieldkit.emulator.wavelet import WaveletExecutor
 from yieldkit.errors import BadInput
-from yieldkit.workloads.corpus import Corpus, load_corpus
+from yieldkit.workloads.batches import batch_of
 from yieldkit.workloads.program import Gemm, StreamIn
 
 __all__ = ["EXECUTORS", "HookSource", "Job", "StepResult"]
@@ -53,8 +52,8 @@ class StepResult:
     """How a step ended.
 
     Attributes:
-        report: telemetry, or None when a launch did not complete.
-        stopped: the launch that did not complete, with its result, or None.
+        report: telemetry, or None when the step ended early.
+        stopped: the launch that did not complete, or that a check has found wrong, with its result; or None.
         scans: what the scans after its launches showed, where they could show anything (a launch that the tensor
             executor followed by itself leaves the control state golden, so its scan shows nothing).
         outputs: streams that came out.
@@ -82,7 +81,8 @@ class Job:
         memoryx: host state.
         step: steps done.
         batches: (tokens, targets) a step, in place of the corpus.
-        tokens: symbols decoded so far, int64[sequences, steps] (decode).
+        tokens: symbols decoded so far (decode), or the symbol or label with the largest logit (forward), one array a
+            step.
     """
 
     lowered: Lowered
@@ -127,7 +127,7 @@ class Job:
         return job
 
     def run_step(self, source: HookSource | None = None) -> StepResult:
-        """Run one step; a launch that does not complete ends it."""
+        """Run one step; a launch that does not complete, or that a check has found wrong, ends it."""
         kind = self.lowered.program.job.get("kind")
         if kind == "decode":
             return self._decode_step(source)
@@ -139,20 +139,19 @@ class Job:
             report = self.memoryx.update(result.outputs, tokens)
         else:
             report = self.memoryx.report(result.outputs)
+            if any(item["form"] == "logits" for item in self.lowered.program.job["outputs"]):
+                logits = self.logits(result.outputs)
+                self.tokens.append(_greedy(logits.reshape(-1, logits.shape[-1])))
         self.step += 1
         return replace(result, report=report)
 
     def _batch(self) -> tuple[npt.NDArray[Any], npt.NDArray[Any] | None]:
         if self.batches is not None:
             return self.batches[self.step % len(self.batches)]
-        job = self.lowered.program.job
-        model = job["model"]
-        if model["vocabulary"] < 256:
-            raise BadInput("a byte corpus needs a vocabulary of 256", value=model["vocabulary"], cure="give batches")
-        return _corpus(job["corpus"]).batch(self.step, model["sequences"], model["context"], job["seed"])
+        return batch_of(self.lowered.program.job, self.step)
 
     def _launches(self, streams: Callable[[LoweredLaunch], Mapping[str, F32]], source: HookSource | None) -> StepResult:
-        """Launch after launch, to the last or to one that does not complete; no report yet."""
+        """Launch after launch, to the last or to one from which nothing may be taken; no report yet."""
         outputs: dict[str, F32] = {}
         digest = hashlib.sha256()
         scans: list[LogicalScan] = []
@@ -162,8 +161,11 @@ class Job:
         for low in self.lowered.launches:
             hooks = source.hooks(self.step, low) if source is not None else None
             result = self.executor.launch(low, streams(low), hooks)
-            outputs |= result.outputs
-            for table in (result.outputs, result.taps):
+            # The host reads the events first: where a check says that words are wrong, it takes nothing.
+            taken = not (result.completed and result.detected)
+            if taken:
+                outputs |= result.outputs
+            for table in (result.outputs, result.taps) if taken else ():
                 for name in sorted(table):
                     digest.update(name.encode())
                     digest.update(np.ascontiguousarray(table[name]).data)
@@ -173,7 +175,7 @@ class Job:
                 cycles = (cycles or 0) + result.cycles
             if result.trace is not None:
                 traces.append(result.trace)
-            if not result.completed:
+            if not result.completed or not taken:
                 stopped = (low, result)
                 break
         return StepResult(None, stopped, tuple(scans), outputs, digest.hexdigest()[:16], cycles, tuple(traces))
@@ -211,22 +213,19 @@ class Job:
         return replace(result, report=StepReport(float("nan"), nonfinite=bad))
 
     def logits(self, outputs: Mapping[str, F32]) -> F32:
-        """Logits of a step, float32[sequences, vocabulary] (decode) or [sequences, context, vocabulary] (forward)."""
+        """Logits of a step, float32[sequences, vocabulary] (decode), [sequences, context, vocabulary] (forward of a
+        GPT) or [samples, classes] (forward of a classifier).
+        """
         program = self.lowered.program
         model = program.job["model"]
         for item in program.job["outputs"]:
             if item["form"] == "logits":
                 value = outputs[item["stream"]]
                 flat = value.transpose(0, 2, 1, 3).reshape(-1, value.shape[1] * value.shape[3])
-                if program.job["kind"] == "decode":
+                if program.job["kind"] == "decode" or "context" not in model:
                     return flat
                 return flat.reshape(model["sequences"], model["context"], -1)
         raise BadInput("the program puts no logits out", value=program.name)
-
-
-@cache
-def _corpus(name: str) -> Corpus:
-    return load_corpus(name)
 
 
 def _resident(rows: int, cols: int, dtype: str, item: Mapping[str, Any], weights: Mapping[str, F32]) -> F32:

@@ -24,10 +24,20 @@ class ReferenceExecutor:
         lowered: the program.
         queue_depth: words a queue holds.
         sequence: links number their words.
+        sram_code: protection of SRAM.
     """
 
-    def __init__(self, lowered: Lowered, *, queue_depth: int = 4, threads: int = 1, sequence: bool = False) -> None:
-        self._begin(lowered, Machine(lowered, queue_depth=queue_depth, sequence=sequence), queue_depth)
+    def __init__(
+        self,
+        lowered: Lowered,
+        *,
+        queue_depth: int = 4,
+        threads: int = 1,
+        sequence: bool = False,
+        sram_code: str = "none",
+    ) -> None:
+        machine = Machine(lowered, queue_depth=queue_depth, sequence=sequence, sram_code=sram_code)
+        self._begin(lowered, machine, queue_depth)
 
     def _begin(self, lowered: Lowered, machine: Machine, queue_depth: int) -> None:
         self.queue_depth = queue_depth

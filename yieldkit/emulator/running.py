@@ -18,7 +18,7 @@ from yieldkit.emulator.lowering import Lowered, lower
 from yieldkit.emulator.memoryx import MemoryX
 from yieldkit.emulator.placement import FabricView, Placement, link_pitches
 from yieldkit.emulator.scan import LogicalScan
-from yieldkit.emulator.symptoms import COMPLETED, CRASH_DETECTED, STALL_DETECTED, Symptoms
+from yieldkit.emulator.symptoms import COMPLETED, CORRUPTION_DETECTED, CRASH_DETECTED, STALL_DETECTED, Symptoms
 from yieldkit.emulator.timing import step_cycles
 from yieldkit.emulator.trace import Trace
 from yieldkit.errors import BadInput
@@ -132,7 +132,7 @@ def run(
     lowered = program if isinstance(program, Lowered) else lower(program, sram_words=sram_words_of(fabric))
     placement = Placement.of(lowered.program, fabric, origin)
     if faults is not None:
-        check_protection(fabric, acted_out=("sequence",))
+        check_protection(fabric, acted_out=("sequence", "parity", "secded"))
         faults.check(lowered)
     depth = _queue_depth(fabric)
     check_lowered(lowered, queue_depth=depth)
@@ -140,6 +140,7 @@ def run(
         "queue_depth": depth,
         "threads": threads,
         "sequence": _protection(fabric, "links") == "sequence",
+        "sram_code": _protection(fabric, "sram"),
     }
     if executor == "tensor":
         options["taps"] = taps
@@ -234,6 +235,8 @@ def symptoms_of(job: Job, placement: Placement, planned: int, telemetry: Telemet
     if stopped is not None:
         halted = scan is not None and any(state == "HALTED" for _, _, state, _, _ in scan.waiting)
         status = CRASH_DETECTED if halted else STALL_DETECTED
+        if stopped[1].completed:
+            status = CORRUPTION_DETECTED
     clock = getattr(job.executor, "clock", None)
     cycles = estimated_cycles(job.lowered) if clock is None else step_cycles(job.lowered, **clock)
     done = len(telemetry.digests) - (1 if stopped is not None else 0)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -14,10 +15,15 @@ from yieldkit.emulator.lowering import LoweredLaunch
 from yieldkit.files import fingerprint
 from yieldkit.quantities import OPPOSITE
 
-__all__ = ["LogicalScan", "scan_machine"]
+__all__ = ["DETECTED", "LogicalScan", "scan_machine"]
 
 WAITS: Final = {kernel.STARVED: "INPUT_STARVATION", kernel.BLOCKED: "WAITING_FOR_BUFFER"}
-EVENTS: Final = ("illegal_operation", "address", "sequence")
+EVENTS: Final = (
+    *("illegal_operation", "address", "sequence", "parity", "crc", "crc_failed"),
+    *("sram_parity", "ecc_corrected", "ecc_uncorrectable"),
+)
+DETECTED: Final = frozenset(("sequence", "parity", "crc_failed", "sram_parity", "ecc_uncorrectable"))
+"""Events of checks that saw a wrong word or a gap and could not repair it."""
 PORTS: Final = ("N", "E", "S", "W", "ramp", "core")
 
 
@@ -47,9 +53,16 @@ class LogicalScan:
 
 
 def scan_machine(
-    state: kernel.State, neighbour: npt.NDArray[np.int64], low: LoweredLaunch, *, undrained: bool
+    state: kernel.State,
+    neighbour: npt.NDArray[np.int64],
+    low: LoweredLaunch,
+    *,
+    undrained: bool,
+    wrong: Mapping[tuple[int, int], int] | None = None,
 ) -> LogicalScan:
-    """Read the cores as a technician's scan does."""
+    """Read the cores as a technician's scan does; `wrong`: bits of struck words of protected SRAM, by (core, address),
+    which a scan, reading through the code, sees in the hash only.
+    """
     cols = low.role_of.shape[1]
 
     def place(core: int | np.integer[Any]) -> tuple[int, int]:
@@ -88,7 +101,7 @@ def scan_machine(
         tuple(events),
         tuple(leftover),
         undrained,
-        quiescent_hash(state),
+        quiescent_hash(state, wrong),
     )
 
 
@@ -129,7 +142,7 @@ def _register_differs(state: kernel.State, core: int, tables: npt.NDArray[np.uin
     return False
 
 
-def quiescent_hash(state: kernel.State) -> str:
+def quiescent_hash(state: kernel.State, wrong: Mapping[tuple[int, int], int] | None = None) -> str:
     """Fingerprint of everything in the cores once nothing moves; queues in logical order, not by buffer place."""
     depth = state.queue.shape[3]
     place = (state.head[..., None] + np.arange(depth)) % depth
@@ -159,4 +172,6 @@ def quiescent_hash(state: kernel.State) -> str:
             for part in (state.register, state.task_register, state.loop_index, state.stage, state.control)
         ),
     )
-    return fingerprint(b"".join(np.ascontiguousarray(part).tobytes() for part in parts))
+    # Of no bytes where no word is wrong.
+    cells = np.array([(*key, bits) for key, bits in sorted((wrong or {}).items())], np.int64)
+    return fingerprint(b"".join(np.ascontiguousarray(part).tobytes() for part in (*parts, cells)))

@@ -14,11 +14,13 @@ from yieldkit.errors import BadInput
 
 __all__ = [
     "COMPLETED",
+    "CORRUPTION_DETECTED",
     "CRASH_DETECTED",
     "STALL_DETECTED",
     "ConfigScan",
     "CoreScan",
     "EventScan",
+    "REPAIRED",
     "LinkScan",
     "QueueScan",
     "Symptoms",
@@ -27,6 +29,9 @@ __all__ = [
 COMPLETED: Final = "COMPLETED"
 STALL_DETECTED: Final = "STALL_DETECTED"
 CRASH_DETECTED: Final = "CRASH_DETECTED"
+CORRUPTION_DETECTED: Final = "CORRUPTION_DETECTED"
+REPAIRED: Final = frozenset(("crc", "ecc_corrected"))
+"""Events of checks that have repaired what they saw."""
 
 
 @dataclass(frozen=True)
@@ -76,7 +81,11 @@ class ConfigScan:
 
 @dataclass(frozen=True)
 class EventScan:
-    """Events a core counted: "illegal_operation", "address", "parity", "ecc", "crc", "sequence"."""
+    """Events a core counted.
+
+    `kind` is "illegal_operation" or "address" (the core halted), "sequence", "parity", "crc_failed", "sram_parity" or
+    "ecc_uncorrectable" (a check saw what it could not repair), "crc" or "ecc_corrected" (repaired).
+    """
 
     row: int
     col: int
@@ -101,7 +110,8 @@ class Symptoms:
 
     Attributes:
         program: fingerprint of the program.
-        status: COMPLETED, STALL_DETECTED or CRASH_DETECTED (a core halted).
+        status: COMPLETED, STALL_DETECTED, CRASH_DETECTED (a core halted) or CORRUPTION_DETECTED (a launch went through,
+            but a check fired in it that could not repair what it saw).
         steps_planned: steps the job was to do.
         steps_done: steps completed.
         loss: mean loss per completed step (training) or empty; a non-finite value is kept as NaN or inf.
@@ -111,7 +121,7 @@ class Symptoms:
         nonfinite_channel: "loss", "gradient" or "parameter" for that step, or "".
         tokens: tokens emitted (decode), flat, in order of step and sequence.
         logit_nonfinite: number of non-finite logits seen (decode).
-        stalled_launch: name of the launch in which nothing moved any more, or "".
+        stalled_launch: name of the launch in which nothing moved any more or after which the host stopped, or "".
         waiting: cores that had not finished then.
         link_mismatch: links whose two ends disagreed after a launch.
         config_mismatch: cores whose control hashes differed from the loaded image after a launch.

@@ -36,9 +36,10 @@ NOTHING, STARVED, BLOCKED = 0, 1, 2
 # Control words
 DATA, ADVANCE, RESET = 0, 1, 2
 # Triggers
-T_SRAM, T_DESCRIPTOR, T_TASK, T_RESULT = 0, 1, 2, 3
+T_SRAM, T_DESCRIPTOR, T_TASK, T_RESULT, T_OPERAND, T_PRODUCT, T_INDEX = range(7)
 # Events
-E_ILLEGAL, E_ADDRESS, E_SEQUENCE = 0, 1, 2
+E_ILLEGAL, E_ADDRESS, E_SEQUENCE, E_PARITY, E_CRC, E_CRC_FAILED, E_SRAM_PARITY, E_ECC, E_ECC_FAILED = range(9)
+N_EVENTS = 9
 
 N_COLOURS = 24
 FROM_CORE = 4
@@ -53,7 +54,7 @@ class State(NamedTuple):
     executed, wait, wait_colour int32[n]; register uint32[n, 3, 4] descriptors D, A, B; task_register uint32[n, 2];
     loop_index int64[n, 3, 3], innermost first; stage int32[n]; control int32[n]; value float32[n, 2] fetched
     operands; element int64[n] elements of the current task; elements int64[n] of all tasks; sent int64[n, 24, 5] words
-    sent by port (4: to the core); received int64[n, 24, 4]; sunk int64[n, 24]; events int64[n, 3]; numbered
+    sent by port (4: to the core); received int64[n, 24, 4]; sunk int64[n, 24]; events int64[n, 9]; numbered
     int64[n, 24, 4] number that the next word from a neighbour should have, or of no cores where links number no words.
     """
 
@@ -104,13 +105,21 @@ class Host(NamedTuple):
 
 
 class Triggers(NamedTuple):
-    """Faults: int64[k, 7] rows (core, executed tasks, element or -1, what, a, b, mask) and int64[l, 6] link rows
-    (core, port, colour, word number, drop, mask); `armed` int32[n] counts the rows that still wait for each core.
+    """Faults: int64[k, 11] rows (core, executed tasks, element or -1, what, a, b, mask, keep, lasts, last struck task
+    and element) and int64[l, 6] link rows (core, port, colour, word number, drop, mask).
+
+    `armed` int32[n] counts the rows that still wait for each core, its struck words and its stuck cells: a core that
+    has any does its elements one at a time. `cell` int64[m, 6] are words of SRAM that are struck or may be (core,
+    address, wrong bits, keep, mask, stuck), see `cells`; `code` is the protection of SRAM, a number in `secded.CODES`.
+    `slow` int64[n], or of no cores: cycles of each core over the usual ones, in 1/256.
     """
 
     core: np.ndarray
     link: np.ndarray
     armed: np.ndarray
+    cell: np.ndarray
+    code: int
+    slow: np.ndarray
 
 
 class Taps(NamedTuple):
