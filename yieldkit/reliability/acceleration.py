@@ -67,7 +67,8 @@ def voltage_exponential_factor(*, use_v: ArrayLike, stress_v: ArrayLike, per_vol
     """Acceleration by voltage, exp(per_volt (stress_v - use_v)).
 
     Args:
-        use_v, stress_v: volts, array[...], broadcast.
+        use_v: volts in use, array[...].
+        stress_v: volts under stress, broadcast against it.
         per_volt: gamma, 1/V; negative for what gets worse as the voltage falls (timing margins).
 
     Raises:
