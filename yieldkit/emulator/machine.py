@@ -172,7 +172,7 @@ class Machine:
         struck = bool(self.wrong) or bool(replace(hooks, slow=()))
         program = self.lowered.program
         lists: list[EdgeList] = []
-        withheld = hooks.withheld if hooks is not None else ()
+        withheld = hooks.withheld
         for phase in inputs_of(low.launch):
             if phase.stream in withheld:
                 continue
