@@ -309,7 +309,7 @@ class TensorExecutor:
         start = sum(len(other.launch.phases) for other in self.lowered.launches[: low.index])
         for number in range(first, last + 1):
             for name in written_by(low.launch.phases[number]):
-                self._put(name, _compact(machine.read(name), self.lowered.tensors[name].over))
+                self._put(name, compact_blocks(machine.read(name), self.lowered.tensors[name].over))
         for number in range(first, last + 1):
             for name in self._plans.dead[start + number]:
                 self._drop(name)
@@ -320,7 +320,7 @@ class TensorExecutor:
         following = self._after(low)
         self.arrays, self._layout = {}, {}
         for name in self._alive_after(low, following):
-            self._put(name, _compact(machine.read(name), self.lowered.tensors[name].over))
+            self._put(name, compact_blocks(machine.read(name), self.lowered.tensors[name].over))
         self._compare_constants()
         return result
 
