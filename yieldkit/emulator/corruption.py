@@ -169,7 +169,7 @@ def corrupt_weights(
         which = int(np.searchsorted(ends, word, side="right"))
         tensor = lowered.tensors[names[which]]
         r, c = divmod(core, program.cols)
-        site = (r, c) if placement is None else placement.physical(r, c)
+        site: Site = (r, c) if placement is None else placement.physical(r, c)
         address = lowered.address[tensor.name] + word - int(ends[which] - sizes[which])
         value = int(draws.integers(1 << (32 if tensor.dtype == "fp32" else 16)))
         found.append(corrupt(job, site[0], site[1], address, [value], placement=placement))

@@ -23,6 +23,7 @@ __all__ = [
     "RouteHook",
     "SlowHook",
     "SramHook",
+    "slow_cores",
 ]
 
 ALL_BITS = 0xFFFFFFFF
@@ -148,6 +149,15 @@ class SlowHook:
     r: int
     c: int
     factor: float
+
+
+def slow_cores(hooks: LaunchHooks, cols: int) -> dict[int, float]:
+    """Factors of slow cores, numbered in row-major order; two on one core multiply."""
+    found: dict[int, float] = {}
+    for hook in hooks.slow:
+        core = hook.r * cols + hook.c
+        found[core] = found.get(core, 1.0) * hook.factor
+    return found
 
 
 @dataclass(frozen=True)

@@ -13,8 +13,9 @@ import numpy.typing as npt
 from yieldkit.emulator.checks import check_lowered
 from yieldkit.emulator.cost import Timing
 from yieldkit.emulator.estimate import estimated_cycles
+from yieldkit.emulator.hooks import slow_cores
 from yieldkit.emulator.job import HookSource, Job, StepResult
-from yieldkit.emulator.lowering import Lowered, lower
+from yieldkit.emulator.lowering import Lowered, LoweredLaunch, lower
 from yieldkit.emulator.memoryx import MemoryX
 from yieldkit.emulator.placement import FabricView, Placement, link_pitches
 from yieldkit.emulator.scan import LogicalScan
@@ -26,7 +27,7 @@ from yieldkit.emulator.symptoms import (
     HostEvent,
     Symptoms,
 )
-from yieldkit.emulator.timing import step_cycles
+from yieldkit.emulator.timing import launch_cycles, step_cycles
 from yieldkit.emulator.trace import Trace
 from yieldkit.errors import BadInput
 from yieldkit.files import fingerprint
@@ -55,6 +56,8 @@ class RunResult:
         traces: of the launches of the last step, where they were asked for.
         timing: what things cost.
         placement: where the program ran; None where links have the pitch of a perfect mesh.
+        source: what struck, for the cycles of slow cores.
+        first: number of the first step.
     """
 
     symptoms: Symptoms
@@ -67,19 +70,33 @@ class RunResult:
     traces: tuple[Trace, ...] = ()
     timing: Timing = _IDEAL
     placement: Placement | None = None
+    source: HookSource | None = None
+    first: int = 0
 
     @cached_property
     def cycles(self) -> int:
         """Cycles of all steps done: as the wavelet executor measured them, stalled launches included; otherwise worked
-        out from the tables (`emulator.timing`) when first asked for.
+        out from the tables (`emulator.timing`), slow cores included, when first asked for.
         """
         if hasattr(self.job.executor, "clock"):
             return self.symptoms.cycles
+        lowered, done = self.job.lowered, self.symptoms.steps_done
         pitches = link_pitches(self.placement) if self.placement is not None else None
-        each = step_cycles(
-            self.job.lowered, timing=self.timing, link_pitches=pitches, queue_depth=self.job.executor.queue_depth
-        )
-        return each * self.symptoms.steps_done
+
+        def of(low: LoweredLaunch, slow: Mapping[int, float]) -> int:
+            depth = self.job.executor.queue_depth
+            return launch_cycles(lowered, low, timing=self.timing, link_pitches=pitches, queue_depth=depth, slow=slow)
+
+        clean = {low.name: of(low, {}) for low in lowered.launches}
+        total = sum(clean.values()) * done
+        if self.source is None:
+            return total
+        for step in range(self.first, self.first + done):
+            for low in lowered.launches:
+                slow = slow_cores(self.source.hooks(step, low), lowered.program.cols)
+                if slow:
+                    total += of(low, slow) - clean[low.name]
+        return total
 
     @property
     def losses(self) -> tuple[float, ...]:
@@ -180,6 +197,7 @@ def run_job(
 ) -> RunResult:
     """Run `steps` more steps of a job that has been started."""
     telemetry = Telemetry()
+    first = job.step
     result = None
     for _ in range(steps):
         result = job.run_step(faults)
@@ -202,6 +220,8 @@ def run_job(
         result.traces if result is not None else (),
         timing,
         placement,
+        faults,
+        first,
     )
 
 
