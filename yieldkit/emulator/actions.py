@@ -44,16 +44,23 @@ def keeps_actions(lowered: Lowered, low: LoweredLaunch, hooks: LaunchHooks, cros
     return bool(
         all(_core_keeps(lowered, low, hooks, r, c) for r, c in struck)
         and all(_router_keeps(low, hooks, crossings, *key) for key in {(h.r, h.c, h.colour) for h in hooks.routes})
+        and not any(crossings.through(h.r, h.c, h.colour) for h in hooks.switches if h.mask & 3)
         and not any(_is_missed(low, crossings, hook) for hook in hooks.links)
     )
 
 
 def _is_missed(low: LoweredLaunch, crossings: Crossings, hook: LinkHook) -> bool:
-    """Whether a word is lost that somebody waits for; at the edge nobody takes a control word."""
+    """Whether a word is lost that somebody waits for, or comes twice, or room is lost.
+
+    At the edge nobody takes a control word, and there is always room.
+    """
     kinds = crossings.on(hook.r, hook.c, hook.port, hook.colour)[1]
-    if not hook.drop or hook.nth >= len(kinds):
+    struck = kinds[hook.nth :] if hook.lasts else kinds[hook.nth : hook.nth + 1]
+    if not len(struck) or not (hook.drop or hook.duplicate or hook.credit):
         return False
-    return bool(kinds[hook.nth] == kernel.DATA) or _inside(low, hook.r, hook.c, hook.port)
+    if _inside(low, hook.r, hook.c, hook.port):
+        return True
+    return not hook.credit and bool((struck == kernel.DATA).any())
 
 
 def _inside(low: LoweredLaunch, r: int, c: int, port: int) -> bool:

@@ -7,9 +7,25 @@ on a link is the n-th that leaves through that port in that colour since the lau
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
+from typing import Final
 
-__all__ = ["LaunchHooks", "LinkHook", "RegisterHook", "ResultHook", "RouteHook", "SramHook"]
+__all__ = [
+    "ALL_ONES",
+    "MOST_HELD_UP",
+    "LaunchHooks",
+    "LinkHook",
+    "QueueHook",
+    "RegisterHook",
+    "ResultHook",
+    "RouteHook",
+    "SramHook",
+    "SwitchHook",
+]
+
+ALL_ONES: Final = 0xFFFFFFFF
+MOST_HELD_UP: Final = 1 << 14
+"""Cycles by which the links of a launch can be held up together."""
 
 
 @dataclass(frozen=True)
@@ -67,7 +83,18 @@ class ResultHook:
 
 @dataclass(frozen=True)
 class LinkHook:
-    """The `nth` word that leaves core (r, c) through `port` in `colour` is lost (`drop`) or XORed with `mask`."""
+    """What happens to the `nth` word that leaves core (r, c) through `port` in `colour`, or to it and all that follow.
+
+    The word becomes `(word & keep) ^ mask`, unless one of the others is asked for.
+
+    Attributes:
+        drop: it is lost.
+        duplicate: it goes over the link twice: once alone, when there is room behind the link, and then as it would.
+        credit: it finds one place less in the queue behind the link, and so do all words after it; with `lasts`, each
+            word after it finds one less than the one before.
+        delay: cycles that it holds up the link for words of this colour.
+        lasts: all later words of the launch are struck too.
+    """
 
     r: int
     c: int
@@ -75,6 +102,39 @@ class LinkHook:
     colour: int
     nth: int
     drop: bool
+    mask: int
+    keep: int = ALL_ONES
+    lasts: bool = False
+    duplicate: bool = False
+    credit: bool = False
+    delay: int = 0
+
+
+@dataclass(frozen=True)
+class QueueHook:
+    """The `nth` word that enters a queue of router (r, c) since the launch began becomes `(word & keep) ^ mask` there.
+
+    `port`: N, E, S, W (words from a neighbour or, at the edge, from MemoryX), 4 from the core, 5 to the core. With
+    `lasts` every later word does too.
+    """
+
+    r: int
+    c: int
+    port: int
+    colour: int
+    nth: int
+    mask: int
+    keep: int = ALL_ONES
+    lasts: bool = False
+
+
+@dataclass(frozen=True)
+class SwitchHook:
+    """XOR `mask`, 2 bits, onto the switch position of a colour of router (r, c) as the launch begins."""
+
+    r: int
+    c: int
+    colour: int
     mask: int
 
 
@@ -87,15 +147,11 @@ class LaunchHooks:
     registers: tuple[RegisterHook, ...] = ()
     results: tuple[ResultHook, ...] = ()
     links: tuple[LinkHook, ...] = ()
+    queues: tuple[QueueHook, ...] = ()
+    switches: tuple[SwitchHook, ...] = ()
 
     def __bool__(self) -> bool:
-        return bool(self.sram or self.routes or self.registers or self.results or self.links)
+        return any(getattr(self, kind.name) for kind in fields(self))
 
     def __add__(self, other: LaunchHooks) -> LaunchHooks:
-        return LaunchHooks(
-            self.sram + other.sram,
-            self.routes + other.routes,
-            self.registers + other.registers,
-            self.results + other.results,
-            self.links + other.links,
-        )
+        return LaunchHooks(*(getattr(self, kind.name) + getattr(other, kind.name) for kind in fields(self)))

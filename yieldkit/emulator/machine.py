@@ -17,6 +17,7 @@ from yieldkit.emulator.hooks import LaunchHooks
 from yieldkit.emulator.host_words import EdgeList, expected_lists, inputs_of, join_outputs, outputs_of, words_in
 from yieldkit.emulator.isa import COLOURS, HEADER_WORDS, POSITIONS
 from yieldkit.emulator.kernels import machine as kernel
+from yieldkit.emulator.links import LinkGuard, fed_by_cores, link_rows
 from yieldkit.emulator.lowering import Lowered, LoweredLaunch
 from yieldkit.emulator.scan import DETECTED, LogicalScan, scan_machine
 from yieldkit.emulator.trace import Trace
@@ -69,6 +70,7 @@ class Machine:
         burst: elements a core runs at a visit.
         sequence: links between routers number their words by colour, and the router that gets a word with another
             number than the next counts an event. A last word that is lost shows in the counters only.
+        guard: protection of links in full; `sequence` is short for one of them.
     """
 
     def __init__(
@@ -79,8 +81,10 @@ class Machine:
         order: npt.NDArray[np.int64] | None = None,
         burst: int = 4096,
         sequence: bool = False,
+        guard: LinkGuard | str | None = None,
     ) -> None:
         program = lowered.program
+        self.guard = LinkGuard.of(guard, sequence=sequence)
         self.lowered = lowered
         self.rows, self.cols = program.rows, program.cols
         n = self.rows * self.cols
@@ -91,7 +95,7 @@ class Machine:
         self.ended = True
         """Whether the last launch came to rest; words may go round for ever."""
         self.surplus: dict[tuple[int, int, int], npt.NDArray[np.uint32]] = {}
-        self.state = new_state(n, lowered.sram_words, queue_depth, sequence=sequence)
+        self.state = new_state(n, lowered.sram_words, queue_depth, sequence=self.guard.kind == "sequence")
         self.neighbour = _neighbours(self.rows, self.cols)
         self.host: kernel.Host | None = None
         """MemoryX's streams and lists of the last launch."""
@@ -164,6 +168,8 @@ class Machine:
         budget = RUNAWAY_FACTOR * clean_elements(low)[low.role_of.reshape(-1)] + 1000
         for hook in (hooks or LaunchHooks()).routes:
             self.state.route[hook.r * self.cols + hook.c, hook.colour, hook.position] ^= np.uint32(hook.mask)
+        for turned in (hooks or LaunchHooks()).switches:
+            self.state.position[turned.r * self.cols + turned.c, turned.colour] ^= np.uint8(turned.mask & 3)
         self._strike(triggers, kernel.UNUSED)
         self.ended = self._run(host, triggers, taps, budget)
         outputs, missing = self._collect(low, host, keys, expected)
@@ -180,6 +186,8 @@ class Machine:
         self, host: kernel.Host, triggers: kernel.Triggers, taps: kernel.Taps, budget: npt.NDArray[np.int64]
     ) -> bool:
         """Run what is loaded until nothing moves; False when words go round without end."""
+        # What a core puts into a struck queue, it has to put there word by word.
+        triggers.armed[fed_by_cores(triggers.link)] += 1
         common = (
             self.state,
             host,
@@ -313,11 +321,8 @@ class Machine:
         for h in hooks.results:
             rows.append((h.r * self.cols + h.c, h.task, h.element, kernel.T_RESULT, 0, 0, h.mask))
         core_rows = np.array(rows, np.int64).reshape(-1, 7)
-        link_rows = np.array(
-            [(h.r * self.cols + h.c, h.port, h.colour, h.nth, int(h.drop), h.mask) for h in hooks.links], np.int64
-        ).reshape(-1, 6)
         armed = np.bincount(core_rows[:, 0], minlength=self.n).astype(np.int32)
-        return kernel.Triggers(core_rows, link_rows, armed)
+        return kernel.Triggers(core_rows, link_rows(hooks, self.cols, self.guard), armed)
 
     def _strike(self, triggers: kernel.Triggers, status: int) -> bool:
         """Strike what waits for a task that never comes, on cores that never start or have ended their chain."""

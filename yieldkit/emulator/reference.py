@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from yieldkit.emulator.hooks import LaunchHooks
+from yieldkit.emulator.links import LinkGuard
 from yieldkit.emulator.lowering import Lowered, LoweredLaunch
 from yieldkit.emulator.machine import LaunchResult, Machine
 from yieldkit.emulator.plans import constant_array
@@ -24,10 +25,19 @@ class ReferenceExecutor:
         lowered: the program.
         queue_depth: words a queue holds.
         sequence: links number their words.
+        guard: protection of links in full.
     """
 
-    def __init__(self, lowered: Lowered, *, queue_depth: int = 4, threads: int = 1, sequence: bool = False) -> None:
-        self._begin(lowered, Machine(lowered, queue_depth=queue_depth, sequence=sequence), queue_depth)
+    def __init__(
+        self,
+        lowered: Lowered,
+        *,
+        queue_depth: int = 4,
+        threads: int = 1,
+        sequence: bool = False,
+        guard: LinkGuard | str | None = None,
+    ) -> None:
+        self._begin(lowered, Machine(lowered, queue_depth=queue_depth, sequence=sequence, guard=guard), queue_depth)
 
     def _begin(self, lowered: Lowered, machine: Machine, queue_depth: int) -> None:
         self.queue_depth = queue_depth

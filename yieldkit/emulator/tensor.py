@@ -30,6 +30,7 @@ from yieldkit.emulator.host_words import check_input, inputs_of
 from yieldkit.emulator.isa import COLOURS
 from yieldkit.emulator.kernels.table import run_table
 from yieldkit.emulator.layouts import OUT, STREAM, SUM, Layout, Plan, Widen
+from yieldkit.emulator.links import LinkGuard
 from yieldkit.emulator.lowering import Lowered, LoweredLaunch
 from yieldkit.emulator.machine import LaunchResult, Machine
 from yieldkit.emulator.partials import CleanLaunch
@@ -60,6 +61,7 @@ class TensorExecutor:
         window_from: cores of a rectangle from which on windows are tried before the whole.
         largest_bytes: memory of all cores and their queues from which on the whole is not run word by word.
         sequence: links number their words.
+        guard: protection of links in full.
 
     Attributes:
         handed_on: launches that were not followed here.
@@ -76,6 +78,7 @@ class TensorExecutor:
         window_from: int = WINDOW_FROM,
         largest_bytes: int = LARGEST_BYTES,
         sequence: bool = False,
+        guard: LinkGuard | str | None = None,
     ) -> None:
         if threads < 1:
             raise BadInput("threads must be at least 1", value=threads)
@@ -83,7 +86,7 @@ class TensorExecutor:
         self.program = lowered.program
         self.rows, self.cols = self.program.rows, self.program.cols
         self.queue_depth = queue_depth
-        self.sequence = sequence
+        self.guard = LinkGuard.of(guard, sequence=sequence)
         self.threads = threads
         self.keep_taps = taps
         self.machine: Machine | None = None
@@ -157,7 +160,10 @@ class TensorExecutor:
         return LaunchResult(True, outputs, taps)
 
     def _follows(self, low: LoweredLaunch, hooks: LaunchHooks) -> bool:
-        if hooks.routes or hooks.registers or hooks.results or hooks.links:
+        if hooks.routes or hooks.registers or hooks.results or hooks.queues or hooks.switches:
+            return False
+        # A link that only holds words up changes nothing but time.
+        if not all(hook.delay for hook in hooks.links):
             return False
         for hook in hooks.sram:
             meaning = self.lowered.meaning(low.index, hook.phase, int(low.role_of[hook.r, hook.c]), hook.address)
@@ -170,15 +176,16 @@ class TensorExecutor:
         self.handed_on += 1
         if self.machine is None and self.rows * self.cols >= self.window_from:
             # Only what concerns words and their order can end a launch in another way than clean.
-            struck = bool(hooks.routes or hooks.registers) or any(in_tables(low, hook.address) for hook in hooks.sram)
+            struck = bool(hooks.routes or hooks.registers or hooks.switches)
+            struck = struck or any(in_tables(low, hook.address) for hook in hooks.sram)
             counted = None
-            lost = any(hook.drop for hook in hooks.links)
-            if struck or lost:
-                counted = count_launch(self.lowered, low, hooks, queue_depth=self.queue_depth, sequence=self.sequence)
+            lost = any(hook.drop or hook.duplicate for hook in hooks.links)
+            if struck or lost or any(hook.credit for hook in hooks.links):
+                counted = count_launch(self.lowered, low, hooks, queue_depth=self.queue_depth, guard=self.guard)
             # Where links number their words, a lost one shows at the router behind, which a window may not hold.
-            seen = lost and self.sequence
+            seen = lost and self.guard.kind == "sequence"
             if (counted is None or counted.completed) and not seen and not self._lasts(low, hooks):
-                # A word lost on a border would be missed by the comparison of what leaves the window.
+                # A word lost or doubled on a border could be missed by the comparison of what leaves the window.
                 through = not lost and counted is not None and not (counted.length.any() or counted.position.any())
                 result = self._in_window(low, streams, hooks, through=through)
                 if result is not None:
@@ -216,7 +223,7 @@ class TensorExecutor:
 
     def _loaded(self, low: LoweredLaunch, arrays: Mapping[str, F32]) -> Machine:
         """A machine that holds what is there when a launch begins."""
-        machine = Machine(self.lowered, queue_depth=self.queue_depth, sequence=self.sequence)
+        machine = Machine(self.lowered, queue_depth=self.queue_depth, guard=self.guard)
         for name in low.alive_at_start:
             if name in arrays:
                 machine.write(name, arrays[name])
@@ -246,7 +253,9 @@ class TensorExecutor:
         kept, self.keep_taps = self.keep_taps, True
         crossings, clean = self.traffic(low, streams)
         self.keep_taps = kept
-        settled = settle(self.lowered, low, hooks, crossings, start, self.queue_depth, through=through)
+        settled = settle(
+            self.lowered, low, hooks, crossings, start, self.queue_depth, through=through, guard=self.guard
+        )
         scan = settled[1].scan() if settled is not None else None
         if (
             settled is None

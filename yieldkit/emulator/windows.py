@@ -14,7 +14,7 @@ What a window is good for, and when it may be believed, is in `delegation`.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 import numpy as np
@@ -26,9 +26,10 @@ from yieldkit.emulator.hooks import LaunchHooks
 from yieldkit.emulator.host_words import expected_lists, outputs_of
 from yieldkit.emulator.isa import COLOURS, POSITIONS, route_word
 from yieldkit.emulator.kernels import machine as kernel
+from yieldkit.emulator.links import LinkGuard
 from yieldkit.emulator.lowering import Lowered, LoweredLaunch, Role
 from yieldkit.emulator.machine import RUNAWAY_FACTOR, Machine, clean_elements, new_state
-from yieldkit.emulator.scan import LogicalScan, scan_machine
+from yieldkit.emulator.scan import EVENTS, LogicalScan, in_order, scan_machine
 from yieldkit.emulator.sends import Words
 from yieldkit.quantities import OPPOSITE
 from yieldkit.workloads.program import Gemm, Gemv
@@ -102,6 +103,7 @@ class Window(Machine):
         crossings: golden traffic.
         arrays: tensors at the start of the launch, `[rows|1, cols|1, *dims]`.
         queue_depth: words a queue holds.
+        guard: protection of links; numbers of words are left out.
     """
 
     def __init__(
@@ -112,7 +114,9 @@ class Window(Machine):
         crossings: Crossings,
         arrays: Mapping[str, F32],
         queue_depth: int,
+        guard: LinkGuard | None = None,
     ) -> None:
+        self.guard = guard or LinkGuard()
         self.lowered, self.low, self.box, self.crossings = lowered, low, box, crossings
         self.cores = box.cores
         number = self.number = {core: i for i, core in enumerate(self.cores)}
@@ -207,6 +211,8 @@ class Window(Machine):
         self._budget = RUNAWAY_FACTOR * clean_elements(self.part)[self.part.role_of.reshape(-1)] + 1000
         for hook in hooks.routes:
             self.state.route[self.number[hook.r, hook.c], hook.colour, hook.position] ^= np.uint32(hook.mask)
+        for turned in hooks.switches:
+            self.state.position[self.number[turned.r, turned.c], turned.colour] ^= np.uint8(turned.mask & 3)
         self._strike(self._marks, kernel.UNUSED)
 
     def _halo(
@@ -234,9 +240,7 @@ class Window(Machine):
         def mine(items: tuple[Any, ...]) -> tuple[Any, ...]:
             return tuple(replace(h, r=self.number[h.r, h.c], c=0) for h in items)
 
-        return LaunchHooks(
-            mine(hooks.sram), mine(hooks.routes), mine(hooks.registers), mine(hooks.results), mine(hooks.links)
-        )
+        return LaunchHooks(*(mine(getattr(hooks, kind.name)) for kind in fields(hooks)))
 
     def differs_at(self) -> set[int]:
         """Ports (N, E, S, W) through which something else leaves the window than in the clean launch."""
@@ -287,8 +291,16 @@ class Window(Machine):
         }
 
     def scan(self) -> LogicalScan:
-        """What a scan shows of the window, in coordinates of the rectangle."""
+        """What a scan shows of the window, in coordinates of the rectangle.
+
+        What a link's check sees is counted behind the link, which may be a halo router: its core counts it.
+        """
         box = self.box
+        behind: dict[tuple[int, int, str], int] = {}
+        for number, (r, c, port) in enumerate(self.border, self.inside):
+            for kind in np.flatnonzero(self.state.events[number]).tolist():
+                key = (r + _STEP[port][0], c + _STEP[port][1], EVENTS[kind])
+                behind[key] = behind.get(key, 0) + int(self.state.events[number, kind])
         state = kernel.State(*(part[: self.inside] for part in self.state))
         neighbour = self.neighbour[: self.inside].copy()
         neighbour[neighbour >= self.inside] = -1
@@ -303,6 +315,6 @@ class Window(Machine):
             waiting=moved(seen.waiting),
             links=moved(seen.links),
             config=moved(seen.config),
-            events=moved(seen.events),
+            events=in_order((*moved(seen.events), *((*key, count) for key, count in behind.items()))),
             leftover=moved(seen.leftover),
         )

@@ -10,7 +10,18 @@ from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, Final, Self
 
-from yieldkit.emulator.hooks import LaunchHooks, LinkHook, RegisterHook, ResultHook, RouteHook, SramHook
+from yieldkit.emulator.hooks import (
+    ALL_ONES,
+    MOST_HELD_UP,
+    LaunchHooks,
+    LinkHook,
+    QueueHook,
+    RegisterHook,
+    ResultHook,
+    RouteHook,
+    SramHook,
+    SwitchHook,
+)
 from yieldkit.emulator.isa import COLOURS, POSITIONS, SRAM_WORDS
 from yieldkit.emulator.lowering import Lowered, LoweredLaunch
 from yieldkit.emulator.placement import Placement
@@ -19,7 +30,10 @@ from yieldkit.quantities import LinkKey, Site
 
 __all__ = ["PLACES", "FaultEvent", "FaultPlan"]
 
-PLACES: Final = ("sram", "route", "register", "result", "link_flip", "link_drop")
+PLACES: Final = (
+    *("sram", "route", "register", "result", "link_flip", "link_drop", "link_duplicate", "link_credit", "link_delay"),
+    *("queue", "switch"),
+)
 
 
 @dataclass(frozen=True)
@@ -29,18 +43,26 @@ class FaultEvent:
     Attributes:
         place: "sram" (any SRAM word: data, tables), "route" (a route word), "register" (a descriptor or task word of
             the running task), "result" (the word an element stores or sends: an accumulator bit, for a mac),
-            "link_flip" and "link_drop" (a word on its way).
+            "link_flip" and "link_drop" (a word on its way), "link_duplicate" (it goes over the link twice),
+            "link_credit" (from it on, a place of the queue behind the link is lost), "link_delay" (it holds up the
+            link), "queue" (a word as it enters a queue of a router), "switch" (the position of a router's switch for a
+            colour, as the launch begins).
         row, col: physical core; for a link the end that the word leaves.
         step, launch: when, by step number and launch name.
-        mask: bits to XOR, of 32 (0 for a drop).
+        mask: bits to XOR, of 32 (0 where no word is changed; 1 to 3 for a switch).
         drow, dcol: other end of the link.
         phase: for sram: before the core's first task of this phase (number within the launch); a route word is struck
             at the launch's start, since what a router has passed on by then depends on timing.
         address: SRAM word.
-        colour, position: of a route word; colour of the word on a link.
+        colour, position: of a route word; colour of the word on a link or in a queue, or of the switch.
         task, element: tasks the core has run since the launch began, and element of that task.
         operand, word: register of that task: operand 0 D, 1 A, 2 B and word 0..3, or operand -1 for the task word.
-        nth: number of the word that leaves through the link in this colour since the launch began.
+        nth: number of the word that leaves through the link, or enters the queue, in this colour since the launch's
+            start.
+        keep: bits of the struck word that stay before `mask` is applied: it becomes (word & keep) ^ mask.
+        lasts: strike at every later occasion of the same launch too.
+        port: of a queue: logical N, E, S, W (0 to 3), 4 from the core, 5 to the core.
+        cycles: that a word holds up its link.
     """
 
     place: str
@@ -60,6 +82,10 @@ class FaultEvent:
     operand: int = 0
     word: int = 0
     nth: int = 0
+    keep: int = 0xFFFFFFFF
+    lasts: bool = False
+    port: int = 0
+    cycles: int = 0
 
     def __post_init__(self) -> None:
         if self.place not in PLACES:
@@ -71,7 +97,7 @@ class FaultEvent:
             "col": (0, 1 << 20),
             "drow": (-(1 << 20), 1 << 20),
             "dcol": (-(1 << 20), 1 << 20),
-            "mask": (0 if self.place == "link_drop" else 1, (1 << 32) - 1),
+            "mask": self._mask_limits,
             "step": (0, 1 << 40),
             "address": (0, SRAM_WORDS - 1),
             "colour": (0, COLOURS - 1),
@@ -82,6 +108,9 @@ class FaultEvent:
             "task": (0, 1 << 16),
             "element": (0, 1 << 40),
             "nth": (0, 1 << 40),
+            "keep": (0, (1 << 32) - 1),
+            "port": (0, 5),
+            "cycles": (1 if self.place == "link_delay" else 0, MOST_HELD_UP),
         }
         for name in limits:
             if isinstance(getattr(self, name), bool) or not isinstance(getattr(self, name), int):
@@ -89,10 +118,20 @@ class FaultEvent:
         for name, (low, high) in limits.items():
             if not low <= getattr(self, name) <= high:
                 raise BadInput(f"fault {name} must be {low} to {high}", value=getattr(self, name))
+        if not isinstance(self.lasts, bool):
+            raise BadInput("fault lasts must be true or false", value=self.lasts)
         if self.place == "route" and self.phase:
             raise BadInput("a route word is struck at the launch's start", value=self.phase, cure="use phase 0")
         if self.place.startswith("link") and (self.drow, self.dcol) == (0, 0):
             raise BadInput("a link fault needs its other end", cure="give drow and dcol")
+
+    @property
+    def _mask_limits(self) -> tuple[int, int]:
+        if self.place in ("link_drop", "link_duplicate", "link_credit", "link_delay"):
+            return 0, 0
+        if self.place == "switch":
+            return 1, POSITIONS - 1
+        return (1 if self.keep == ALL_ONES else 0), (1 << 32) - 1
 
     @property
     def site(self) -> Site:
@@ -194,10 +233,22 @@ class FaultPlan:
             return LaunchHooks(registers=(hook,))
         if event.place == "result":
             return LaunchHooks(results=(ResultHook(r, c, event.task, event.element, event.mask),))
+        if event.place == "queue":
+            entering = QueueHook(r, c, event.port, event.colour, event.nth, event.mask, event.keep, event.lasts)
+            return LaunchHooks(queues=(entering,))
+        if event.place == "switch":
+            return LaunchHooks(switches=(SwitchHook(r, c, event.colour, event.mask),))
+        return self._link_hook(event, core)
+
+    def _link_hook(self, event: FaultEvent, core: Site) -> LaunchHooks:
         link = event.link
         ends = self.placement.link_end(link) if link is not None else None
         if ends is None:
             return LaunchHooks()
         port = next(port for er, ec, port in ends if (er, ec) == core)
-        drop = event.place == "link_drop"
-        return LaunchHooks(links=(LinkHook(r, c, port, event.colour, event.nth, drop, event.mask),))
+        what = event.place.removeprefix("link_")
+        hook = LinkHook(
+            *core, port, event.colour, event.nth, what == "drop", event.mask, event.keep, event.lasts,
+            duplicate=what == "duplicate", credit=what == "credit", delay=event.cycles if what == "delay" else 0,
+        )  # fmt: skip
+        return LaunchHooks(links=(hook,))

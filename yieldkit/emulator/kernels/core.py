@@ -6,6 +6,7 @@ A core runs until it has to wait. While faults are still to strike it, every ele
 
 import numpy as np
 
+from yieldkit.emulator.kernels.link_faults import enter
 from yieldkit.emulator.kernels.plain import ENDED, WAITING, run_plain
 from yieldkit.emulator.kernels.scalar import canon, f32_bits
 from yieldkit.emulator.kernels.state import (
@@ -272,6 +273,8 @@ def run_core(state, triggers, taps, budget, core, burst):
                 result = encode(compute(opcode, np.float32(0.0), a, b), fmt)
                 if triggers.armed[core] > 0:
                     result ^= _result_mask(state, triggers, core)
+                if triggers.armed[core] > 0:
+                    result = enter(triggers.link, core, FROM_CORE, colour, result)
                 push(state, core, colour, FROM_CORE, result, DATA)
             advance(state, core, 0)
             advance(state, core, 1)
@@ -296,7 +299,10 @@ def run_core(state, triggers, taps, budget, core, burst):
                     state.wait[core] = BLOCKED
                     state.wait_colour[core] = colour
                     return moved
-                push(state, core, colour, FROM_CORE, np.uint32(0), state.control[core])
+                word = np.uint32(0)
+                if triggers.armed[core] > 0:
+                    word = enter(triggers.link, core, FROM_CORE, colour, word)
+                push(state, core, colour, FROM_CORE, word, state.control[core])
                 state.control[core] = 0
                 moved = True
             state.stage[core] = 0
