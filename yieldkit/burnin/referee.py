@@ -29,8 +29,10 @@ def label_of(golden: Golden, trial: RunResult, event: FaultEvent, core: Site | N
         lowered: the program.
 
     Returns:
-        a manifestation code: CRASH, DUE_TRAP, STALL_DROP, STALL_CTRL, NAN_HW, NAN_SHORT, a loss class, SDC_BITS, BENIGN,
-        or CORRECTED, MASKED_UNREAD, MASKED_OVERWRITTEN, MASKED_LOGICAL when every bit that is kept equals the golden run's.
+        a manifestation code: CRASH, DUE_TRAP, STALL_DROP, STALL_CTRL, NAN_HW, NAN_SHORT, a loss class, SDC_BITS,
+        BENIGN;
+        CORRECTED, MASKED_UNREAD, MASKED_OVERWRITTEN or MASKED_LOGICAL when every bit that is kept equals the golden
+        run's.
     """
     symptoms = trial.symptoms
     if symptoms.status == CRASH_DETECTED:
