@@ -25,11 +25,13 @@ def link_lengths(rng, low, longest=7):
     return rng.integers(1, longest + 1, (low.program.rows * low.program.cols, 4)).astype(np.int32)
 
 
-def pair(low, *, depth=4, timing=None, pitches=None, sequence=False):
+def pair(low, *, depth=4, timing=None, pitches=None, sequence=False, guard=None):
     """The two machines, constants loaded."""
     machines = (
-        Machine(low, queue_depth=depth, sequence=sequence),
-        WaveletMachine(low, queue_depth=depth, timing=timing, link_pitches=pitches, sequence=sequence),
+        Machine(low, queue_depth=depth, sequence=sequence, guard=guard),
+        WaveletMachine(
+            low, queue_depth=depth, timing=timing, link_pitches=pitches, sequence=sequence, guard=guard
+        ),
     )
     for machine in machines:
         for tensor in low.tensors.values():
