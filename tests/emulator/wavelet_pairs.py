@@ -29,9 +29,7 @@ def pair(low, *, depth=4, timing=None, pitches=None, sequence=False, guard=None)
     """The two machines, constants loaded."""
     machines = (
         Machine(low, queue_depth=depth, sequence=sequence, guard=guard),
-        WaveletMachine(
-            low, queue_depth=depth, timing=timing, link_pitches=pitches, sequence=sequence, guard=guard
-        ),
+        WaveletMachine(low, queue_depth=depth, timing=timing, link_pitches=pitches, sequence=sequence, guard=guard),
     )
     for machine in machines:
         for tensor in low.tensors.values():

@@ -1,6 +1,6 @@
-"""Links that change, lose, double or hold up words or lose places, and what their checks see: by hand on a line of cores.
+"""Links that change, lose, double or hold up words or lose places, and what their checks see, by hand.
 
-Words go from the last core of a line to all others: six words, or as many as a test says.
+Words go from the last core of a line of three to the others: six words, or as many as a test says.
 """
 
 from functools import cache
@@ -12,6 +12,8 @@ from tests.emulator.wavelet_pairs import pair, run_pair
 from yieldkit.emulator.hooks import LaunchHooks, LinkHook, QueueHook
 from yieldkit.emulator.links import LINK_PROTECTIONS, LinkGuard
 from yieldkit.emulator.lowering import lower
+from yieldkit.emulator.stalls import classify
+from yieldkit.emulator.waitgraph import Node
 from yieldkit.errors import BadInput
 from yieldkit.quantities import EAST, WEST
 from yieldkit.workloads.builder import ProgramBuilder
@@ -111,6 +113,8 @@ def test_no_word_goes_where_no_place_is_left():
             assert not result.completed
             assert y[0, : nth + depth - 1].tolist() == list(range(1, nth + depth))
             assert not result.scan.links
+            stall = classify(machine, line(12)[0].launches[0], result)
+            assert (stall.kind, stall.culprit) == ("LOST_CREDIT", Node("queue", 0, 2, FROM_CORE, line(12)[1]))
 
 
 @pytest.mark.parametrize("cycles", [1, 7, 300])
@@ -137,7 +141,7 @@ def test_a_lasting_loss_is_a_dead_link():
 
 @pytest.mark.parametrize(("keep", "mask"), [(~SIGN & 0xFFFFFFFF, SIGN), (~SIGN & 0xFFFFFFFF, 0), (0, 0x42280000)])
 def test_a_stuck_bit_lasts_from_its_word_on(keep, mask):
-    low, _, streams = line()
+    streams = line()[2]
     base = streams["x"][0, 2]
     _, _, y = struck(nth=2, mask=mask, keep=keep, lasts=True)
     got = (y[:2] + base[0] - 1).astype(np.float32)
@@ -212,7 +216,7 @@ def test_crc_gives_up_on_a_link_that_stays_wrong():
     assert np.flatnonzero(y[0] != np.arange(1, 13)).tolist() == [8, 9, 10, 11]
     assert cycles[1] - cycles[0] == 4 * (23 - 20) * 5
     # A stuck bit that was so already is no error.
-    low, _, streams = line(12)
+    streams = line(12)[2]
     assert (streams["x"] > 0).all()
     result, _, y = struck(12, mask=0, keep=~SIGN & 0xFFFFFFFF, lasts=True, guard=guard)
     assert not events(result)

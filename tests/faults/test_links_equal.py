@@ -17,7 +17,9 @@ from yieldkit.emulator.links import LINK_PROTECTIONS
 from yieldkit.emulator.lowering import lower
 from yieldkit.emulator.machine import Machine
 from yieldkit.emulator.scan import quiescent_hash
+from yieldkit.emulator.stalls import classify
 from yieldkit.emulator.tensor import ReferenceExecutor, TensorExecutor
+from yieldkit.emulator.waitgraph import waits_of
 
 SHAPES = ((1, 3), (2, 2), (3, 2), (3, 4), (4, 4))
 DEPTHS = (1, 2, 4, 8)
@@ -117,6 +119,10 @@ def in_any_order(case, schedules):
             result = machine.launch(launch, case.streams, case.hooks(0, launch))
             if not result.completed:
                 break
+        if machine.ended and not result.completed:
+            # A machine at rest is never said to be still moving.
+            assert not waits_of(machine, launch).moving, case.where
+            assert classify(machine, launch, result).reason
         if machine.ended:
             ends.add((quiescent_hash(machine.state), result.completed, machine.host.out_word.tobytes()))
     assert len(ends) <= 1, case.where

@@ -179,7 +179,9 @@ def counted(
         struck=states,
         missing=missing,
         undrained=undrained,
-        link_events=_link_events(graph, low.role_of.shape[1], sent, received, hooks or LaunchHooks(), guard or LinkGuard()),
+        link_events=_link_events(
+            graph, low.role_of.shape[1], sent, received, hooks or LaunchHooks(), guard or LinkGuard()
+        ),
         **cores,
     )
 
