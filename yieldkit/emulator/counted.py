@@ -145,8 +145,8 @@ def counted(
     low: LoweredLaunch,
     graph: layout.Graph,
     struck: Sequence[StruckCore],
-    hooks: LaunchHooks,
-    guard: LinkGuard,
+    hooks: LaunchHooks | None = None,
+    guard: LinkGuard | None = None,
 ) -> Counted:
     """Read a graph in which nothing moves any more."""
     slots = len(graph.slot_core)
@@ -179,7 +179,9 @@ def counted(
         struck=states,
         missing=missing,
         undrained=undrained,
-        link_events=_link_events(graph, low.role_of.shape[1], sent, received, hooks, guard),
+        link_events=_link_events(
+            graph, low.role_of.shape[1], sent, received, hooks or LaunchHooks(), guard or LinkGuard()
+        ),
         **cores,
     )
 

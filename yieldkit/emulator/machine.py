@@ -18,6 +18,7 @@ from yieldkit.emulator.host_words import EdgeList, expected_lists, inputs_of, jo
 from yieldkit.emulator.isa import COLOURS, HEADER_WORDS, POSITIONS
 from yieldkit.emulator.kernels import cells, strikes
 from yieldkit.emulator.kernels import machine as kernel
+from yieldkit.emulator.kernels.link_faults import places_lost
 from yieldkit.emulator.links import LinkGuard, fed_by_cores, link_rows
 from yieldkit.emulator.lowering import Lowered, LoweredLaunch
 from yieldkit.emulator.scan import DETECTED, LogicalScan, scan_machine
@@ -108,6 +109,7 @@ class Machine:
         self.neighbour = _neighbours(self.rows, self.cols)
         self.host: kernel.Host | None = None
         """MemoryX's streams and lists of the last launch."""
+        self._link_rows = link_rows(LaunchHooks(), self.cols, self.guard)
 
     def write(self, tensor: str, array: F32) -> None:
         """Put a tensor, `[rows|1, cols|1, *dims]`, into the SRAM of the cores."""
@@ -181,6 +183,7 @@ class Machine:
         host, keys, expected = self._host(low, lists)
         self.host = host
         triggers = self._triggers(low, hooks)
+        self._link_rows = triggers.link
         taps = self._taps(low)
         budget = RUNAWAY_FACTOR * clean_elements(low)[low.role_of.reshape(-1)] + 1000
         self._strike_routes(hooks)
@@ -232,6 +235,11 @@ class Machine:
     def _result(self, result: LaunchResult) -> LaunchResult:
         """The result with what only this machine knows."""
         return result
+
+    def places(self, core: int, port: int, colour: int) -> int:
+        """Places of the queue behind a link that its near router knows of, as it stands after the last launch."""
+        sent = int(self.state.sent[core, colour, port])
+        return int(self.state.queue.shape[3] - places_lost(self._link_rows, core, port, colour, sent))
 
     def is_golden(self, following: LoweredLaunch | None) -> bool:
         """Whether nothing of the control state outlives the launch: queues and MemoryX's lists are empty, and tables,
