@@ -225,7 +225,7 @@ class SwitchHook:
 
 @dataclass(frozen=True)
 class LaunchHooks:
-    """Everything that strikes during one launch."""
+    """Everything that strikes during one launch; of streams in `withheld` MemoryX pushes nothing."""
 
     sram: tuple[SramHook, ...] = ()
     routes: tuple[RouteHook, ...] = ()
@@ -238,6 +238,7 @@ class LaunchHooks:
     products: tuple[ProductHook, ...] = ()
     indices: tuple[IndexHook, ...] = ()
     slow: tuple[SlowHook, ...] = ()
+    withheld: tuple[str, ...] = ()
 
     def __bool__(self) -> bool:
         return any(getattr(self, kind.name) for kind in fields(self))

@@ -21,7 +21,14 @@ from yieldkit.emulator.memoryx import MemoryX
 from yieldkit.emulator.placement import FabricView, Placement, link_pitches
 from yieldkit.emulator.scan import LogicalScan
 from yieldkit.emulator.secded import CODES
-from yieldkit.emulator.symptoms import COMPLETED, CORRUPTION_DETECTED, CRASH_DETECTED, STALL_DETECTED, Symptoms
+from yieldkit.emulator.symptoms import (
+    COMPLETED,
+    CORRUPTION_DETECTED,
+    CRASH_DETECTED,
+    STALL_DETECTED,
+    HostEvent,
+    Symptoms,
+)
 from yieldkit.emulator.timing import launch_cycles, step_cycles
 from yieldkit.emulator.trace import Trace
 from yieldkit.errors import BadInput
@@ -53,7 +60,8 @@ class RunResult:
     Attributes:
         symptoms: what could be seen from outside.
         outputs: streams of the last step, by name.
-        state_hash: hash over every step's outputs and over the host's weights and moments.
+        state_hash: hash over every step's outputs, over the host's weights and moments, and over the vectors that an
+            iteration leaves in the cores.
         step_digests: hash of each step's outputs (and fp32 sums, where they are kept).
         memoryx: host state at the end.
         tokens: int64[sequences, steps] decoded symbols.
@@ -105,7 +113,7 @@ class RunResult:
 
     @property
     def losses(self) -> tuple[float, ...]:
-        """Mean loss of each step done, nats."""
+        """Mean loss of each step done, nats; of an iteration, its relative residual."""
         return self.symptoms.loss
 
     def _repr_html_(self) -> str:
@@ -179,7 +187,15 @@ def run(
         options |= {"timing": costs, "link_pitches": link_pitches(placement), "trace_bins": trace}
     elif trace:
         raise BadInput("only the wavelet executor records traces", value=executor, cure='use executor="wavelet"')
-    job = Job.start(lowered, executor=executor, memoryx=memoryx, weights=weights, batches=batches, **options)
+    job = Job.start(
+        lowered,
+        executor=executor,
+        memoryx=memoryx,
+        weights=weights,
+        batches=batches,
+        host_code=_protection(fabric, "memoryx"),
+        **options,
+    )
     return run_job(job, placement, steps, faults=faults, timing=costs, progress=progress)
 
 
@@ -204,7 +220,7 @@ def run_job(
         if result.stopped is not None:
             break
     symptoms = symptoms_of(job, placement, steps, telemetry)
-    digest = fingerprint("".join([*telemetry.digests, job.memoryx.state_hash]).encode())
+    digest = fingerprint("".join([*telemetry.digests, job.memoryx.state_hash, _left_in_cores(job)]).encode())
     tokens = np.stack(job.tokens, axis=1) if job.tokens else np.zeros((0, 0), np.int64)
     return RunResult(
         symptoms,
@@ -222,6 +238,14 @@ def run_job(
     )
 
 
+def _left_in_cores(job: Job) -> str:
+    """Hash of what an iteration leaves in the cores, which is its result; other jobs send theirs out."""
+    if job.lowered.program.job.get("kind") != "iteration" or job.stopped:
+        return ""
+    kept = job.kept()
+    return fingerprint(b"".join(name.encode() + kept[name].tobytes() for name in sorted(kept)))
+
+
 class Telemetry:
     """Collects what every step reports."""
 
@@ -234,12 +258,14 @@ class Telemetry:
         self.bad_logits = 0
         self.last: StepResult | None = None
         self.scans: list[LogicalScan] = []
+        self.host_events: list[HostEvent] = []
         self.cycles: int | None = None
 
     def add(self, job: Job, result: StepResult) -> None:
         """Take in one step."""
         self.last = result
         self.scans += result.scans
+        self.host_events += result.host_events
         self.digests.append(result.digest)
         if result.cycles is not None:
             self.cycles = (self.cycles or 0) + result.cycles
@@ -292,6 +318,7 @@ def symptoms_of(job: Job, placement: Placement, planned: int, telemetry: Telemet
         events=_distinct(placement.events(s) for s in scans),
         leftover=placement.leftover(scan) if scan is not None else (),
         host_missing=stopped[1].missing if stopped is not None else (),
+        host_events=_summed(telemetry.host_events),
         cycles=cycles * done if telemetry.cycles is None else telemetry.cycles,
         expected_cycles=cycles * planned,
     )
@@ -333,6 +360,15 @@ def check_protection(fabric: FabricView) -> None:
 def _protection(fabric: FabricView, name: str) -> str:
     protection = getattr(getattr(getattr(fabric, "spec", None), "machine", None), "protection", None)
     return str(getattr(protection, name, "none"))
+
+
+def _summed(events: Iterable[HostEvent]) -> tuple[HostEvent, ...]:
+    """Events of one endpoint, kind and name together, in the order they were first seen."""
+    counts: dict[tuple[str, str, str], int] = {}
+    for event in events:
+        key = (event.endpoint, event.kind, event.name)
+        counts[key] = counts.get(key, 0) + event.count
+    return tuple(HostEvent(*key, count) for key, count in counts.items())
 
 
 def _distinct(parts: Iterable[Iterable[Any]]) -> tuple[Any, ...]:

@@ -25,11 +25,13 @@ from yieldkit.emulator.hooks import (
     SramHook,
     SwitchHook,
 )
+from yieldkit.emulator.host_faults import MemoryHook, StreamHook
 from yieldkit.emulator.isa import COLOURS, POSITIONS, SRAM_WORDS
 from yieldkit.emulator.lowering import Lowered, LoweredLaunch
 from yieldkit.emulator.placement import Placement
 from yieldkit.emulator.secded import word_bits
 from yieldkit.errors import BadInput
+from yieldkit.faults.host_places import HOST_PLACES, check_fields, check_in_program, memory_hooks, stream_hooks
 from yieldkit.quantities import LinkKey, Site
 
 __all__ = ["PLACES", "FaultEvent", "FaultPlan"]
@@ -37,11 +39,12 @@ __all__ = ["PLACES", "FaultEvent", "FaultPlan"]
 PLACES: Final = (
     *("sram", "route", "register", "result", "operand", "product", "index", "slow"),
     *("link_flip", "link_drop", "link_duplicate", "link_credit", "link_delay", "queue", "switch"),
+    *HOST_PLACES,
 )
 CHECKED_BITS: Final = 39
 """Bits of a word with its check bits, at most."""
 LARGEST_FACTOR: Final = 1024.0
-_WITHOUT_A_WORD: Final = ("slow", "link_drop", "link_duplicate", "link_credit", "link_delay")
+_WITHOUT_A_WORD: Final = ("slow", "link_drop", "link_duplicate", "link_credit", "link_delay", "stream_drop")
 _OF_A_TASK: Final = ("register", "result", "operand", "product", "index")
 
 
@@ -59,9 +62,11 @@ class FaultEvent:
             "index" (a loop index of an operand), "slow" (a core that takes longer), "link_flip" and "link_drop" (a
             word on its way), "link_duplicate" (it goes over the link twice), "link_credit" (from it on, a place of the
             queue behind the link is lost), "link_delay" (it holds up the link), "queue" (a word as it enters a queue of
-            a router), "switch" (the position of a router's switch for a colour, as the launch begins).
-        row, col: physical core; for a link the end that the word leaves.
-        step, launch: when, by step number and launch name.
+            a router), "switch" (the position of a router's switch for a colour, as the launch begins), "memoryx" (a
+            word of the host's memory, before a step), "stream" (a word on the host's link), "stream_drop" (a whole
+            tensor that never comes over it).
+        row, col: physical core; for a link the end that the word leaves; 0 on the host's side, and ignored there.
+        step, launch: when, by step number and launch name; for memoryx the launch is ignored and may be "".
         mask: bits to XOR, of 32 (0 where no word is changed); of 16 for an index; 1 to 3 for a switch; check bits of a
             protected SRAM word are bits 32 (parity), 32 to 38 (SECDED).
         drow, dcol: other end of the link.
@@ -80,6 +85,9 @@ class FaultEvent:
         port: of a queue: logical N, E, S, W (0 to 3), 4 from the core, 5 to the core.
         cycles: that a word holds up its link.
         factor: cycles of a slow core over its usual ones, 1 to 1,024.
+        tensor: on the host's side, the parameter (memoryx) or the stream.
+        index: word of it, in C order.
+        part: of memoryx: "weights", "first" or "second" (moments).
     """
 
     place: str
@@ -104,6 +112,9 @@ class FaultEvent:
     port: int = 0
     cycles: int = 0
     factor: float = 1.0
+    tensor: str = ""
+    index: int = 0
+    part: str = ""
 
     def __post_init__(self) -> None:
         if self.place not in PLACES:
@@ -129,6 +140,7 @@ class FaultEvent:
             "keep": (0, (1 << 32) - 1),
             "port": (0, 5),
             "cycles": (1 if self.place == "link_delay" else 0, MOST_HELD_UP),
+            "index": (0, 1 << 40),
         }
         for name in limits:
             if isinstance(getattr(self, name), bool) or not isinstance(getattr(self, name), int):
@@ -136,6 +148,7 @@ class FaultEvent:
         for name, (low, high) in limits.items():
             if not low <= getattr(self, name) <= high:
                 raise BadInput(f"fault {name} must be {low} to {high}", value=getattr(self, name))
+        check_fields(self)
         if not isinstance(self.lasts, bool):
             raise BadInput("fault lasts must be true or false", value=self.lasts)
         if isinstance(self.factor, bool) or not isinstance(self.factor, int | float):
@@ -205,6 +218,8 @@ class FaultPlan:
 
     def logical(self, event: FaultEvent) -> Site | None:
         """Core of the rectangle that an event strikes (the sending one, for a link), or None when it touches none."""
+        if event.place in HOST_PLACES:
+            return None
         link = event.link
         if link is None:
             return self.placement.logical(event.row, event.col)
@@ -222,6 +237,9 @@ class FaultPlan:
         """
         launches = {low.name: low for low in lowered.launches}
         for event in self.events:
+            if event.place in HOST_PLACES:
+                check_in_program(event, lowered)
+                continue
             low = launches.get(event.launch)
             if low is None:
                 raise BadInput(
@@ -253,6 +271,14 @@ class FaultPlan:
                 if core is not None:
                     total += self._hook(event, core, low)
         return total
+
+    def memory_hooks(self, step: int) -> tuple[MemoryHook, ...]:
+        """What strikes MemoryX before a step."""
+        return memory_hooks(self.events, step)
+
+    def stream_hooks(self, step: int, low: LoweredLaunch) -> tuple[StreamHook, ...]:
+        """What strikes the streams of a launch."""
+        return stream_hooks(self.events, step, low.name)
 
     def _hook(self, event: FaultEvent, core: Site, low: LoweredLaunch) -> LaunchHooks:
         r, c = core
