@@ -59,7 +59,7 @@ class MoeShape(GptShape):
         super().check(rows, cols)
         if self.experts < 2 or not 1 <= self.every <= self.layers:
             raise BadInput(
-                f"a mixture needs 2 experts or more, in every 1st to {self.layers}th layer",
+                f"a mixture needs 2 experts or more, at least every {self.layers} layers",
                 value=(self.experts, self.every),
             )
 
