@@ -1,4 +1,4 @@
-"""MLP, CNN and mixture of experts on all three executors: equal bits, with and without faults; they fit and check out."""
+"""MLP, CNN and mixture of experts on all three executors: equal bits, with and without faults; they fit and check."""
 
 from functools import cache
 
