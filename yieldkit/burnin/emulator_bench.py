@@ -197,7 +197,7 @@ def open_bench(spec: CampaignSpec) -> EmulatorBench:
     lowered: Lowered = lower(program, sram_words=chain.wafer.machine.sram_words)
     placement = Placement.of(program, fabric)
     depth = int(chain.wafer.machine.queue_depth)
-    weights = initial_weights(p, fabric) if kind == "gpt_decode" else None
+    weights = initial_weights(kind, p, fabric)
     golden = run_golden(
         lowered, placement, int(p["steps"]), queue_depth=depth, weights=weights, runs=int(p.get("clean_runs", 1))
     )

@@ -71,6 +71,7 @@ def run_chunks(
     jobs: int,
     make_executor: MakeExecutor | None = None,
     stop: StopRequest | None = None,
+    options: str = "",
 ) -> Iterator[Progress]:
     """Carry out what the ledger asks for; yields after every committed chunk.
 
@@ -83,6 +84,7 @@ def run_chunks(
         jobs: workers.
         make_executor: another way to make executors, see `MakeExecutor`.
         stop: checked between commits.
+        options: further options of the printed command that goes on.
 
     Raises:
         Interrupted: `stop` was requested and something is left to do; all that ran is committed.
@@ -139,7 +141,7 @@ def run_chunks(
     if troubles:
         raise min(troubles, key=lambda found: found[0])[1]
     if stop and not ledger.finished:
-        command = resume_command(folder, jobs=jobs, benches=benches)
+        command = resume_command(folder, jobs=jobs, benches=benches, options=options)
         done, limit = ledger.tally.n, ledger.decision.limit
         raise Interrupted(f"stopped by {stop.reason}; {done} of {limit} trials are kept; go on with: {command}")
 
@@ -250,10 +252,10 @@ class _Crew:
             self._executor = None
 
 
-def resume_command(folder: Path, *, jobs: int, benches: Mapping[str, str]) -> str:
+def resume_command(folder: Path, *, jobs: int, benches: Mapping[str, str], options: str = "") -> str:
     """The command line that goes on with a run."""
-    options = f" --jobs {jobs}" + _bench_options(benches)
-    return f"yieldkit burnin resume {shlex.quote(str(folder))}{options}"
+    words = f" --jobs {jobs}" + _bench_options(benches) + (f" {options}" if options else "")
+    return f"yieldkit burnin resume {shlex.quote(str(folder))}{words}"
 
 
 def _trouble(result: ChunkResult, folder: Path, benches: Mapping[str, str]) -> Exception | None:

@@ -6,6 +6,8 @@ from typing import Annotated, Any, Final, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
+from yieldkit.burnin.programs import KINDS
+
 __all__ = [
     "AXES",
     "BITS",
@@ -30,7 +32,7 @@ __all__ = [
     "model_bits",
 ]
 
-PROGRAM_KINDS: Final = ("gpt_decode", "gpt_training")
+PROGRAM_KINDS: Final = tuple(sorted(KINDS))
 SITES: Final = (
     "accumulator", "link_drop", "link_flip", "register", "result", "route", "route_empty", "sram_activations",
     "sram_code", "sram_free", "sram_gradients", "sram_kv", "sram_other", "sram_weights",

@@ -262,6 +262,10 @@ class Store:
         Raises:
             BadFile: rows are not what was written.
         """
+        return (TrialRecord.from_row(row) for row in self.rows())
+
+    def rows(self) -> Iterator[TrialRow]:
+        """All trials in the order of k, as they are kept; errors as in `records`."""
         with self._errors():
             chunks = self._connection.execute("SELECT start, stop, digest FROM chunks ORDER BY start").fetchall()
             for start, stop, digest in chunks:
@@ -269,7 +273,7 @@ class Store:
                 rows = [TrialRow(*row) for row in self._connection.execute(query, (start, stop))]
                 if _digest(rows) != digest:
                     raise BadFile(self.path, f"is damaged: trials {start} to {stop - 1} are not what was written")
-                yield from (TrialRecord.from_row(row) for row in rows)
+                yield from rows
 
     def record(self, k: int) -> TrialRecord | None:
         """Trial `k` as it is now in the file, or None when it is not stored."""

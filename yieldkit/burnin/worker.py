@@ -22,6 +22,7 @@ __all__ = ["ChunkResult", "prepare_process", "run_chunk", "run_trial_alone", "sa
 _PARENT_POLL_SECONDS = 1.0
 _cached: dict[tuple[str, str], Bench] = {}
 _strata_of: dict[int, Strata] = {}
+_one_chunk = threading.Lock()
 
 
 @dataclass(frozen=True)
@@ -57,7 +58,7 @@ def same_bench(spec_text: str, benches: Mapping[str, str]) -> Bench:
 def run_chunk(
     spec_text: str, benches: Mapping[str, str], start: int, stop: int, shown: Shown = ()
 ) -> ChunkResult:  # fmt: skip
-    """Carry out trials start..stop-1, all of one round.
+    """Carry out trials start..stop-1, all of one round; other threads wait, since a bench serves one trial at a time.
 
     Errors travel back as text: an exception that cannot be rebuilt on the other side would take the whole pool down.
 
@@ -68,6 +69,11 @@ def run_chunk(
         stop: behind the last one.
         shown: what complete rounds have shown, see `Strata.shown`.
     """
+    with _one_chunk:
+        return _run_chunk(spec_text, benches, start, stop, shown)
+
+
+def _run_chunk(spec_text: str, benches: Mapping[str, str], start: int, stop: int, shown: Shown) -> ChunkResult:
     k = -1
     allocation: tuple[int, Allocation] | None = None
     try:
