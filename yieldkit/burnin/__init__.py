@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from yieldkit.burnin.campaign import Campaign, CampaignRun, Replay
     from yieldkit.burnin.dask_executor import dask_crew, dask_executor
     from yieldkit.burnin.example import EXAMPLE_SPEC
+    from yieldkit.burnin.export import Exported, export_columns, export_csv, export_parquet
     from yieldkit.burnin.merge import Merged, merge_runs
     from yieldkit.burnin.outcomes import outcome_table
     from yieldkit.burnin.progress import show_progress
@@ -29,6 +30,7 @@ _HOMES: Final = {
     "Campaign": "campaign",
     "CampaignRun": "campaign",
     "CampaignSpec": "spec",
+    "Exported": "export",
     "Merged": "merge",
     "Progress": "runner",
     "Replay": "campaign",
@@ -39,6 +41,9 @@ _HOMES: Final = {
     "baseline_of": "verdict",
     "dask_crew": "dask_executor",
     "dask_executor": "dask_executor",
+    "export_columns": "export",
+    "export_csv": "export",
+    "export_parquet": "export",
     "merge_runs": "merge",
     "open_bench": "trial",
     "outcome_table": "outcomes",
@@ -54,6 +59,7 @@ __all__ = [
     "Campaign",
     "CampaignRun",
     "CampaignSpec",
+    "Exported",
     "Merged",
     "Progress",
     "Replay",
@@ -64,6 +70,9 @@ __all__ = [
     "baseline_of",
     "dask_crew",
     "dask_executor",
+    "export_columns",
+    "export_csv",
+    "export_parquet",
     "merge_runs",
     "open_bench",
     "outcome_table",

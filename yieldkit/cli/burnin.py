@@ -170,27 +170,40 @@ def merge(folders: tuple[Path, ...], out: Path, as_json: bool) -> None:
 
 @command.command()
 @click.argument("folder", type=_FOLDER)
-@click.option(
-    "--csv", "target", type=click.Path(path_type=Path, allow_dash=True), required=True, help="File, - for stdout."
-)
+@click.option("--csv", "csv_file", type=click.Path(path_type=Path, allow_dash=True), help="File, - for stdout.")
+@click.option("--parquet", "parquet_file", type=_FILE, help="File; needs pyarrow.")
+@click.option("--columns", metavar="A,B.*", default="", help="Only these columns, in this order; * ends a beginning.")
+@click.option("--label", "labels", multiple=True, help="Only trials with this label; repeatable.")
 @json_option
-def export(folder: Path, target: Path, as_json: bool) -> None:
+def export(
+    folder: Path,
+    csv_file: Path | None,
+    parquet_file: Path | None,
+    columns: str,
+    labels: tuple[str, ...],
+    as_json: bool,
+) -> None:
     """Write the trials of the run in FOLDER as a table; lists become JSON text."""
-    import json
-
     from yieldkit.burnin.campaign import CampaignRun
-    from yieldkit.files import write_text
+    from yieldkit.burnin.export import export_csv, export_parquet
 
-    frame = CampaignRun.load(folder).to_frame()
-    for column in frame.columns[frame.map(lambda value: isinstance(value, list | dict)).any()]:
-        frame[column] = frame[column].map(lambda value: json.dumps(value) if isinstance(value, list | dict) else value)
-    table = frame.to_csv(index=False, lineterminator="\n")
-    if str(target) == "-":
-        click.echo(table, nl=False)
-        return
-    write_text(target, table)
-    facts = {"rows": len(frame), "columns": list(frame.columns), "file": str(target)}
-    emit(facts, f"{len(frame)} trials written to {target}", as_json=as_json)
+    if csv_file is None and parquet_file is None:
+        raise BadInput("nowhere to write to", cure="give --csv FILE, --parquet FILE or both")
+    kept = CampaignRun.load(folder)
+    only = [name.strip() for name in columns.split(",") if name.strip()]
+    files: dict[str, Any] = {}
+    written = None
+    if csv_file is not None:
+        stdout = str(csv_file) == "-"
+        target = sys.stdout if stdout else csv_file
+        written = export_csv(kept, target, columns=only, labels=labels)
+        files |= {} if stdout else {"file": str(csv_file)}
+    if parquet_file is not None:
+        written = export_parquet(kept, parquet_file, columns=only, labels=labels)
+        files["parquet" if files else "file"] = str(parquet_file)
+    if written is not None and files:
+        facts = {"rows": written.rows, "columns": list(written.columns), **files}
+        emit(facts, f"{written.rows} trials written to {' and '.join(files.values())}", as_json=as_json)
 
 
 @command.command()
