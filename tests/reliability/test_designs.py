@@ -81,6 +81,7 @@ def test_small_print(method):
                 )
                 print(
                     f"{name:28} {method} mix {mix} n {rounds * size}",
-                    "cov %.3f width %.2f bias %+.2f simple %.3f np %.0f"
-                    % figures(weights, rates, n, hits, method=method),
+                    "cov {:.3f} width {:.2f} bias {:+.2f} simple {:.3f} np {:.0f}".format(
+                        *figures(weights, rates, n, hits, method=method)
+                    ),
                 )

@@ -6,6 +6,8 @@ from typing import Annotated, Any, Final, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
+from yieldkit.burnin.programs import KINDS
+
 __all__ = [
     "AXES",
     "BITS",
@@ -17,6 +19,7 @@ __all__ = [
     "PROGRAM_KINDS",
     "RATE_GROUPS",
     "SITES",
+    "UNITS",
     "CampaignSection",
     "CampaignSpec",
     "DefectsSection",
@@ -29,7 +32,7 @@ __all__ = [
     "model_bits",
 ]
 
-PROGRAM_KINDS: Final = ("gpt_decode", "gpt_training")
+PROGRAM_KINDS: Final = tuple(sorted(KINDS))
 SITES: Final = (
     "accumulator", "link_drop", "link_flip", "register", "result", "route", "route_empty", "sram_activations",
     "sram_code", "sram_free", "sram_gradients", "sram_kv", "sram_other", "sram_weights",
@@ -53,6 +56,10 @@ RATE_GROUPS: Final = {
     "sram": tuple(name for name in SITES if name.startswith("sram_")),
 }
 """Names that give one raw rate to several classes of places; a class's own entry comes first."""
+_PER_CORE: Final = ("accumulator", "result")
+_PER_LINK: Final = ("link_drop", "link_flip")
+UNITS: Final = {name: "core" if name in _PER_CORE else "link" if name in _PER_LINK else "bit" for name in SITES}
+"""What a raw rate counts, by class of places; the rate of bits is given by the Mbit, 2^20 of them."""
 AXES: Final = ("site", "bit", "phase")
 FILE_FIELDS: Final = (("wafer", "spec"), ("wafer", "defects", "klarf"))
 """Fields that name a file: relative paths start at the folder of the TOML file; the content enters the fingerprint."""

@@ -23,7 +23,7 @@ from yieldkit.errors import BadInput
 from yieldkit.reliability.designs import Moments, plan_round
 from yieldkit.rng import generator
 
-__all__ = ["Draw", "Shown", "Strata", "class_weights", "kind_of_site", "moments_of", "shown_of"]
+__all__ = ["Draw", "Shown", "Strata", "class_weights", "kind_of_site", "kinds_of", "moments_of", "shown_of"]
 
 Shown = tuple[tuple[int, str, str, str, float, bool, int], ...]
 """What complete rounds have shown: (half, site, bit, phase, weight, with the target, trials)."""
@@ -48,33 +48,36 @@ def kind_of_site(kinds: Mapping[str, float]) -> dict[str, str]:
     return found
 
 
+def kinds_of(spec: CampaignSpec, classes: Sequence[FaultClass]) -> tuple[str, ...]:
+    """Kind of fault of every class; one that stands in for a kind without a place of its own has that kind.
+
+    Raises:
+        BadInput: a class belongs to no kind of the spec.
+    """
+    of_site = kind_of_site(spec.faults.kinds)
+    missing = sorted(set(of_site.values()) - {of_site.get(one.site) for one in classes})
+    strange = sorted({one.site for one in classes if one.site not in of_site})
+    if len(strange) > 1 or (strange and len(missing) != 1):
+        raise BadInput("classes of places belong to no kind of fault of the spec", value=", ".join(strange))
+    return tuple(of_site[one.site] if one.site in of_site else missing[0] for one in classes)
+
+
 def class_weights(spec: CampaignSpec, classes: Sequence[FaultClass]) -> _F64:
     """Share of the population in each class: a kind's weight, split over its classes by their populations.
 
     Raises:
-        BadInput: a kind has no class.
+        BadInput: a kind has no class, or a class no kind.
     """
     kinds = {kind: weight for kind, weight in spec.faults.kinds.items() if weight > 0}
-    of_site = kind_of_site(kinds)
-    # A kind that the program has no place for may be stood in for by another class of places.
-    kind_of = [of_site.get(one.site, one.site) for one in classes]
-    if set(kind_of) - set(kinds):
-        kind_of = [kind if kind in kinds else _stands_for(kind, kinds, kind_of) for kind in kind_of]
-    totals = {
-        kind: sum(one.population for one, own in zip(classes, kind_of, strict=True) if own == kind) for kind in kinds
-    }
+    kind_of = kinds_of(spec, classes)
+    totals = dict.fromkeys(kinds, 0)
+    for one, own in zip(classes, kind_of, strict=True):
+        totals[own] += one.population
     if empty := sorted(kind for kind, total in totals.items() if total == 0):
         raise BadInput("the program has no place for this kind of fault", value=", ".join(empty))
     every = math.fsum(kinds.values())
     shares = [kinds[own] / every * one.population / totals[own] for one, own in zip(classes, kind_of, strict=True)]
     return np.array(shares, np.float64)
-
-
-def _stands_for(site: str, kinds: Mapping[str, float], seen: Sequence[str]) -> str:
-    missing = [kind for kind in kinds if kind not in seen]
-    if len(missing) != 1:
-        raise BadInput("class of places belongs to no kind of fault of the spec", value=site)
-    return missing[0]
 
 
 @dataclass(frozen=True)
@@ -142,6 +145,18 @@ class Strata:
     def heaviest(self) -> _F64:
         """Largest weight that a draw inside each stratum can have."""
         return np.array([max(self._inside(number)[1]) for number in range(len(self.names))])
+
+    def draw_weights(self, number: int) -> _F64:
+        """Weight of a draw of each class of a stratum, in the order of `members`."""
+        return self._inside(number)[1]
+
+    @cached_property
+    def _kinds(self) -> tuple[str, ...]:
+        return kinds_of(self.spec, self.classes)
+
+    def kind_of(self, one: FaultClass) -> str:
+        """Kind of fault of a class."""
+        return self._kinds[self.classes.index(one)]
 
     @property
     def waits(self) -> bool:
@@ -272,5 +287,4 @@ def moments_of(
         for (weight, hit), count in sorted(inside.items()):
             own = np.array([1.0, hit, weight, weight * weight, weight * hit, weight * weight * hit])
             arrays[:, half, group] += count * own
-    n, hit, weight, square, hit_weight, hit_square = arrays
-    return Moments(n, hit, weight, square, hit_weight, hit_square, heaviest)
+    return Moments(arrays[0], arrays[1], arrays[2], arrays[3], arrays[4], arrays[5], heaviest)

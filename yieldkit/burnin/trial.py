@@ -42,12 +42,15 @@ class FaultClass(NamedTuple):
         bit: class of the bit, e.g. "exponent_msb"; "unused" for bits that nothing reads.
         phase: class of the moment, e.g. "backward.late".
         population: (place, moment, bit) triples in it, each as likely as any other under a uniform raw rate.
+        units: what a raw rate counts, on the average over the run: bits of what stores, cores of a datapath, directed
+            links; classes of one place share its cores or links by population.
     """
 
     site: str
     bit: str
     phase: str
     population: int
+    units: float = 0.0
 
 
 class TrialRow(NamedTuple):

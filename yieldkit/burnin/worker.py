@@ -153,7 +153,7 @@ def _strata(bench: Bench, spec_text: str) -> Strata | None:
 def _stratified(bench: Any, strata: Strata, k: int, order: Sequence[Sequence[str]]) -> TrialRecord:
     draw = strata.draw(strata.stratum_of(k, order), k)
     record: TrialRecord = bench.trial_of(k, draw.fault)
-    site, bit, phase, _ = draw.fault
+    site, bit, phase = draw.fault[:3]
     return replace(record, site=site, bit=bit, phase=phase, weight=draw.weight)
 
 

@@ -11,12 +11,13 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from yieldkit.cli import emit, json_option
+from yieldkit.cli.burnin_strata import check, fit_lines, outcomes, percent, weighted_outcomes
 from yieldkit.errors import AnswerIsNo, BadFile, BadInput
 
 if TYPE_CHECKING:
     from yieldkit.burnin.campaign import Campaign, CampaignRun
 
-__all__ = ["command"]
+__all__ = ["benches_of", "command"]
 
 _FOLDER = click.Path(path_type=Path)
 _FILE = click.Path(path_type=Path)
@@ -52,6 +53,10 @@ def command() -> None:
     """
 
 
+command.add_command(check)
+command.add_command(outcomes)
+
+
 @command.command()
 @click.argument("spec", type=_FILE)
 @click.option("--out", type=_FOLDER, required=True, help="Folder of the run; resumed when it holds one.")
@@ -73,7 +78,7 @@ def run(
     """Run the campaign of SPEC in a folder, or what is missing of it."""
     from yieldkit.burnin.campaign import Campaign
 
-    campaign = Campaign.from_toml(spec, overrides=overrides, benches=_benches(benches))
+    campaign = Campaign.from_toml(spec, overrides=overrides, benches=benches_of(benches))
     _go(campaign, out, jobs, dask, part, as_json)
 
 
@@ -96,7 +101,7 @@ def resume(
     """Go on with the run in FOLDER; --set may raise its budget or change when it stops."""
     from yieldkit.burnin.campaign import CampaignRun
 
-    kept = CampaignRun.load(folder, overrides=overrides, benches=_benches(benches))
+    kept = CampaignRun.load(folder, overrides=overrides, benches=benches_of(benches))
     _go(kept.campaign, folder, jobs, dask, part, as_json)
 
 
@@ -121,7 +126,7 @@ def replay(folder: Path, k: int, benches: tuple[str, ...], as_json: bool) -> Non
     from yieldkit.burnin.campaign import CampaignRun
     from yieldkit.burnin.verdict import baseline_of, verdict_of
 
-    kept = CampaignRun.load(folder, benches=_benches(benches))
+    kept = CampaignRun.load(folder, benches=benches_of(benches))
     outcome = kept.replay(k)
     try:
         verdict = verdict_of(outcome.record, baseline=baseline_of(kept.clean_observations))
@@ -249,11 +254,15 @@ def _go(campaign: Campaign, folder: Path, jobs: int, dask: str, part: str, as_js
 
 
 def _standing(run: CampaignRun) -> tuple[dict[str, Any], str]:
-    from yieldkit.burnin.outcomes import ALL_KINDS, outcome_rows
+    from yieldkit.burnin.fit import fit_rows, protection_of
+    from yieldkit.burnin.outcomes import ALL_KINDS
 
     decision, tally, running, finished = run.decision, run.tally(), run.running, run.finished
     state = "running" if running else ("finished" if finished else "can be resumed")
-    outcomes = outcome_rows(tally)
+    outcomes = weighted_outcomes(run)
+    spec = run.campaign.spec
+    fit = fit_rows(run) if spec.rates and tally.cells else []
+    protection = dict(protection_of(spec))
     facts = {
         "folder": str(run.folder),
         "name": run.campaign.spec.campaign.name,
@@ -267,6 +276,8 @@ def _standing(run: CampaignRun) -> tuple[dict[str, Any], str]:
         "limit_is_final": decision.final,
         "reason": decision.reason,
         "outcomes": outcomes,
+        "fit": fit,
+        "protection": protection,
     }
     why = {"budget": "the budget", "half_width": "the interval is narrow enough", "": "the next decision"}
     lines = [
@@ -276,19 +287,15 @@ def _standing(run: CampaignRun) -> tuple[dict[str, Any], str]:
     rows = [row for row in outcomes if row["kind"] == ALL_KINDS]
     width = max((len(row["label"]) for row in rows), default=0)
     for row in rows:
-        rate, low, high = (_percent(row[name]) for name in ("rate", "wilson_low", "wilson_high"))
+        rate, low, high = (percent(row[name]) for name in ("rate", "wilson_low", "wilson_high"))
         lines.append(f"  {row['label']:<{width}}  {row['count']:>7}  {rate:>8}  [{low}, {high}]")
     if rows:
-        lines.append(f"  n = {tally.n}; in brackets the 95 % Wilson interval")
+        weighted = ", weighted by the design" if spec.strata is not None or spec.faults.importance else ""
+        lines.append(f"  n = {tally.n}; in brackets the 95 % Wilson interval{weighted}")
+        lines.append("  protection: " + ", ".join(f"{name} {value}" for name, value in protection.items()))
+    if fit:
+        lines += ["failures in time:", *fit_lines([row for row in fit if row["site"] == "all"])]
     return facts, "\n".join(lines)
-
-
-def _percent(rate: float) -> str:
-    """Two decimals; 0 % and 100 % only when it is exactly that."""
-    text = f"{100 * rate:.2f} %"
-    if text == "0.00 %" and rate > 0:
-        return "<0.01 %"
-    return ">99.99 %" if text == "100.00 %" and rate < 1 else text
 
 
 def _fields(part: dict[str, Any]) -> list[str]:
@@ -296,7 +303,8 @@ def _fields(part: dict[str, Any]) -> list[str]:
     return [f"  {name:<{width}}  {value}" for name, value in part.items()]
 
 
-def _benches(pairs: tuple[str, ...]) -> dict[str, str]:
+def benches_of(pairs: tuple[str, ...]) -> dict[str, str]:
+    """Kinds of bench and their modules from KIND=MODULE."""
     benches = {}
     for pair in pairs:
         kind, equals, module = pair.partition("=")
