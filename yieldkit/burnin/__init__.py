@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
     from yieldkit.burnin.campaign import Campaign, CampaignRun, Replay
+    from yieldkit.burnin.compare import Comparison, compare_runs
     from yieldkit.burnin.dask_executor import dask_crew, dask_executor
     from yieldkit.burnin.example import EXAMPLE_SPEC
     from yieldkit.burnin.export import Exported, export_columns, export_csv, export_parquet
@@ -30,6 +31,7 @@ _HOMES: Final = {
     "Campaign": "campaign",
     "CampaignRun": "campaign",
     "CampaignSpec": "spec",
+    "Comparison": "compare",
     "Exported": "export",
     "Merged": "merge",
     "Progress": "runner",
@@ -39,6 +41,7 @@ _HOMES: Final = {
     "TrialFailure": "runner",
     "TrialRecord": "trial",
     "baseline_of": "verdict",
+    "compare_runs": "compare",
     "dask_crew": "dask_executor",
     "dask_executor": "dask_executor",
     "export_columns": "export",
@@ -59,6 +62,7 @@ __all__ = [
     "Campaign",
     "CampaignRun",
     "CampaignSpec",
+    "Comparison",
     "Exported",
     "Merged",
     "Progress",
@@ -68,6 +72,7 @@ __all__ = [
     "TrialFailure",
     "TrialRecord",
     "baseline_of",
+    "compare_runs",
     "dask_crew",
     "dask_executor",
     "export_columns",

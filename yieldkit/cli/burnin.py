@@ -11,13 +11,14 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from yieldkit.cli import emit, json_option
+from yieldkit.cli.burnin_folders import compare, export, merge
 from yieldkit.cli.burnin_strata import check, fit_lines, outcomes, percent, weighted_outcomes
 from yieldkit.errors import AnswerIsNo, BadFile, BadInput
 
 if TYPE_CHECKING:
     from yieldkit.burnin.campaign import Campaign, CampaignRun
 
-__all__ = ["benches_of", "command"]
+__all__ = ["benches_of", "command", "standing"]
 
 _FOLDER = click.Path(path_type=Path)
 _FILE = click.Path(path_type=Path)
@@ -53,8 +54,8 @@ def command() -> None:
     """
 
 
-command.add_command(check)
-command.add_command(outcomes)
+for _further in (check, compare, export, merge, outcomes):
+    command.add_command(_further)
 
 
 @command.command()
@@ -112,7 +113,7 @@ def status(folder: Path, as_json: bool) -> None:
     """Say where the run in FOLDER stands, also while it runs."""
     from yieldkit.burnin.campaign import CampaignRun
 
-    facts, text = _standing(CampaignRun.load(folder))
+    facts, text = standing(CampaignRun.load(folder))
     emit(facts, text, as_json=as_json)
 
 
@@ -157,61 +158,6 @@ def replay(folder: Path, k: int, benches: tuple[str, ...], as_json: bool) -> Non
 
 
 @command.command()
-@click.argument("folders", type=_FOLDER, nargs=-1, required=True, metavar="FOLDER...")
-@click.option("--out", type=_FOLDER, required=True, help="Folder of the joined run; one that is there is added to.")
-@json_option
-def merge(folders: tuple[Path, ...], out: Path, as_json: bool) -> None:
-    """Join runs of one campaign, such as its parts, into one that can be gone on with.
-
-    A trial that two of them have must be the same in both. The order of the folders does not matter.
-    """
-    from yieldkit.burnin.merge import merge_runs
-
-    joined = merge_runs(folders, out)
-    facts, text = _standing(joined.run)
-    last = f"{joined.added} trials added, {joined.shared} were in more than one folder"
-    emit({**facts, "added": joined.added, "shared": joined.shared}, f"{text}\n{last}", as_json=as_json)
-
-
-@command.command()
-@click.argument("folder", type=_FOLDER)
-@click.option("--csv", "csv_file", type=click.Path(path_type=Path, allow_dash=True), help="File, - for stdout.")
-@click.option("--parquet", "parquet_file", type=_FILE, help="File; needs pyarrow.")
-@click.option("--columns", metavar="A,B.*", default="", help="Only these columns, in this order; * ends a beginning.")
-@click.option("--label", "labels", multiple=True, help="Only trials with this label; repeatable.")
-@json_option
-def export(
-    folder: Path,
-    csv_file: Path | None,
-    parquet_file: Path | None,
-    columns: str,
-    labels: tuple[str, ...],
-    as_json: bool,
-) -> None:
-    """Write the trials of the run in FOLDER as a table; lists become JSON text."""
-    from yieldkit.burnin.campaign import CampaignRun
-    from yieldkit.burnin.export import export_csv, export_parquet
-
-    if csv_file is None and parquet_file is None:
-        raise BadInput("nowhere to write to", cure="give --csv FILE, --parquet FILE or both")
-    kept = CampaignRun.load(folder)
-    only = [name.strip() for name in columns.split(",") if name.strip()]
-    files: dict[str, Any] = {}
-    written = None
-    if csv_file is not None:
-        stdout = str(csv_file) == "-"
-        target = sys.stdout if stdout else csv_file
-        written = export_csv(kept, target, columns=only, labels=labels)
-        files |= {} if stdout else {"file": str(csv_file)}
-    if parquet_file is not None:
-        written = export_parquet(kept, parquet_file, columns=only, labels=labels)
-        files["parquet" if files else "file"] = str(parquet_file)
-    if written is not None and files:
-        facts = {"rows": written.rows, "columns": list(written.columns), **files}
-        emit(facts, f"{written.rows} trials written to {' and '.join(files.values())}", as_json=as_json)
-
-
-@command.command()
 @click.argument("target", type=click.Path(path_type=Path, allow_dash=True), default="campaign.toml")
 @click.option("--force", is_flag=True, help="Overwrite a file that is there.")
 @json_option
@@ -249,11 +195,12 @@ def _go(campaign: Campaign, folder: Path, jobs: int, dask: str, part: str, as_js
         steps = campaign.iter_run(folder, jobs=jobs, make_executor=make_executor, stop=stop, part=part, options=options)
         for step in show_progress(steps, stream=sys.stderr):
             added = step.added
-    facts, text = _standing(CampaignRun.load(folder, benches=campaign.benches))
+    facts, text = standing(CampaignRun.load(folder, benches=campaign.benches))
     emit({**facts, "added": added}, f"{text}\n{added} trials added", as_json=as_json)
 
 
-def _standing(run: CampaignRun) -> tuple[dict[str, Any], str]:
+def standing(run: CampaignRun) -> tuple[dict[str, Any], str]:
+    """Where a run stands, as facts and as text."""
     from yieldkit.burnin.fit import fit_rows, protection_of
     from yieldkit.burnin.outcomes import ALL_KINDS
 
