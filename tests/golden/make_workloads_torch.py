@@ -154,7 +154,10 @@ def main() -> None:
     before = 1
     for layer in range(CNN["layers"]):
         features = CNN["channels"] << layer
-        params |= {f"conv{layer}.w": normal(rng, 9 * before, features, std=0.5), f"conv{layer}.b": normal(rng, features)}
+        params |= {
+            f"conv{layer}.w": normal(rng, 9 * before, features, std=0.5),
+            f"conv{layer}.b": normal(rng, features),
+        }
         before = features
     params |= {"head.w": normal(rng, before, CLASSES, std=0.5), "head.b": normal(rng, CLASSES)}
     store("cnn", params, facts, classifier(cnn))

@@ -10,7 +10,9 @@ from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
     from yieldkit.burnin.campaign import Campaign, CampaignRun, Replay
+    from yieldkit.burnin.dask_executor import dask_crew, dask_executor
     from yieldkit.burnin.example import EXAMPLE_SPEC
+    from yieldkit.burnin.merge import Merged, merge_runs
     from yieldkit.burnin.outcomes import outcome_table
     from yieldkit.burnin.progress import show_progress
     from yieldkit.burnin.runner import Progress, TrialFailure
@@ -35,6 +37,7 @@ _HOMES: Final = {
     "Campaign": "campaign",
     "CampaignRun": "campaign",
     "CampaignSpec": "spec",
+    "Merged": "merge",
     "Progress": "runner",
     "Replay": "campaign",
     "Screening": "screening",
@@ -45,6 +48,9 @@ _HOMES: Final = {
     "TrialFailure": "runner",
     "TrialRecord": "trial",
     "baseline_of": "verdict",
+    "dask_crew": "dask_executor",
+    "dask_executor": "dask_executor",
+    "merge_runs": "merge",
     "open_bench": "trial",
     "outcome_table": "outcomes",
     "parts_of_each_kind": "screening",
@@ -62,6 +68,7 @@ __all__ = [
     "Campaign",
     "CampaignRun",
     "CampaignSpec",
+    "Merged",
     "Progress",
     "Replay",
     "Screening",
@@ -72,6 +79,9 @@ __all__ = [
     "TrialFailure",
     "TrialRecord",
     "baseline_of",
+    "dask_crew",
+    "dask_executor",
+    "merge_runs",
     "open_bench",
     "outcome_table",
     "parts_of_each_kind",

@@ -28,6 +28,7 @@ _BUSY_SECONDS: Final = 30.0
 _NOSPACE: Final = "make room or choose another folder, then run the same command again: nothing committed is lost"
 
 Allocation = dict[tuple[int, str], int]
+"""Trials of each (half, stratum) of a round."""
 
 _SCHEMA: Final = (
     "CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID",
@@ -261,6 +262,10 @@ class Store:
         Raises:
             BadFile: rows are not what was written.
         """
+        return (TrialRecord.from_row(row) for row in self.rows())
+
+    def rows(self) -> Iterator[TrialRow]:
+        """All trials in the order of k, as they are kept; errors as in `records`."""
         with self._errors():
             chunks = self._connection.execute("SELECT start, stop, digest FROM chunks ORDER BY start").fetchall()
             for start, stop, digest in chunks:
@@ -268,7 +273,7 @@ class Store:
                 rows = [TrialRow(*row) for row in self._connection.execute(query, (start, stop))]
                 if _digest(rows) != digest:
                     raise BadFile(self.path, f"is damaged: trials {start} to {stop - 1} are not what was written")
-                yield from (TrialRecord.from_row(row) for row in rows)
+                yield from rows
 
     def record(self, k: int) -> TrialRecord | None:
         """Trial `k` as it is now in the file, or None when it is not stored."""

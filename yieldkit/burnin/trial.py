@@ -42,12 +42,15 @@ class FaultClass(NamedTuple):
         bit: class of the bit, e.g. "exponent_msb"; "unused" for bits that nothing reads.
         phase: class of the moment, e.g. "backward.late".
         population: (place, moment, bit) triples in it, each as likely as any other under a uniform raw rate.
+        units: what a raw rate counts, on the average over the run: bits of what stores, cores of a datapath, directed
+            links; classes of one place share its cores or links by population.
     """
 
     site: str
     bit: str
     phase: str
     population: int
+    units: float = 0.0
 
 
 class TrialRow(NamedTuple):
@@ -154,6 +157,9 @@ class Bench(Protocol):
     a pure function of the spec, its seed and k: the order of calls, the process and the number of workers do not enter.
     A bench may also have `clean_observations`, a sequence of `Symptoms.to_dict()` of clean runs: what monitoring would
     know of the job beforehand. It is kept with the run and handed to diagnosis.
+
+    For strata a bench has `classes`, a sequence of `FaultClass`, and `trial_of(k, fault)`, which carries out trial `k`
+    with a fault of that class.
     """
 
     @property

@@ -126,7 +126,7 @@ def _graph(
     rows, cols = low.role_of.shape
     n = rows * cols
     roles = _roles(low, struck)
-    feeds = edge_runs(lowered.program, low.launch)
+    feeds = edge_runs(lowered.program, low.launch, hooks.withheld)
     by_role = (roles.routes != 0).any(axis=2) @ (1 << np.arange(COLOURS, dtype=np.int64))
     live = (by_role.astype(np.uint32) | roles.takes | roles.gives)[roles.number]
     for fed, _, colour in feeds:

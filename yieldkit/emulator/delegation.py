@@ -79,6 +79,8 @@ def settle(
         None where only the whole rectangle can tell.
     """
     rows, cols = low.role_of.shape
+    if hooks.withheld:
+        return None
     struck = {(h.r, h.c) for kind in fields(hooks) for h in getattr(hooks, kind.name)}
     if not struck:
         return None

@@ -23,6 +23,7 @@ __all__ = [
     "RouteHook",
     "SlowHook",
     "SramHook",
+    "slow_cores",
 ]
 
 ALL_BITS = 0xFFFFFFFF
@@ -150,6 +151,15 @@ class SlowHook:
     factor: float
 
 
+def slow_cores(hooks: LaunchHooks, cols: int) -> dict[int, float]:
+    """Factors of slow cores, numbered in row-major order; two on one core multiply."""
+    found: dict[int, float] = {}
+    for hook in hooks.slow:
+        core = hook.r * cols + hook.c
+        found[core] = found.get(core, 1.0) * hook.factor
+    return found
+
+
 @dataclass(frozen=True)
 class LinkHook:
     """The `nth` word that leaves core (r, c) through `port` in `colour` is lost (`drop`) or XORed with `mask`."""
@@ -165,7 +175,7 @@ class LinkHook:
 
 @dataclass(frozen=True)
 class LaunchHooks:
-    """Everything that strikes during one launch."""
+    """Everything that strikes during one launch; of streams in `withheld` MemoryX pushes nothing."""
 
     sram: tuple[SramHook, ...] = ()
     routes: tuple[RouteHook, ...] = ()
@@ -176,6 +186,7 @@ class LaunchHooks:
     products: tuple[ProductHook, ...] = ()
     indices: tuple[IndexHook, ...] = ()
     slow: tuple[SlowHook, ...] = ()
+    withheld: tuple[str, ...] = ()
 
     def __bool__(self) -> bool:
         return any(getattr(self, kind.name) for kind in fields(self))

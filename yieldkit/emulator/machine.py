@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from yieldkit.emulator.formats import decode_words, encode_words
-from yieldkit.emulator.hooks import ALL_BITS, LaunchHooks
+from yieldkit.emulator.hooks import ALL_BITS, LaunchHooks, slow_cores
 from yieldkit.emulator.host_words import EdgeList, expected_lists, inputs_of, join_outputs, outputs_of, words_in
 from yieldkit.emulator.isa import COLOURS, HEADER_WORDS, POSITIONS
 from yieldkit.emulator.kernels import cells, strikes
@@ -172,7 +172,10 @@ class Machine:
         struck = bool(self.wrong) or bool(replace(hooks, slow=()))
         program = self.lowered.program
         lists: list[EdgeList] = []
+        withheld = hooks.withheld
         for phase in inputs_of(low.launch):
+            if phase.stream in withheld:
+                continue
             lists += words_in(program, phase, streams[phase.stream])
         host, keys, expected = self._host(low, lists)
         self.host = host
@@ -324,7 +327,7 @@ class Machine:
         link_rows = np.array(
             [(h.r * self.cols + h.c, h.port, h.colour, h.nth, int(h.drop), h.mask) for h in hooks.links], np.int64
         ).reshape(-1, 6)
-        slow = {h.r * self.cols + h.c: h.factor for h in hooks.slow}
+        slow = slow_cores(hooks, self.cols)
         return new_triggers(rows, link_rows, self.n, self.sram_code, wrong=self.wrong, slow=slow)
 
     def _strike_routes(self, hooks: LaunchHooks) -> None:

@@ -151,6 +151,10 @@ class MemoryX:
             self._rounded[name] = rounded_to(self.weights[name], self.program.dtype)
         return self._rounded[name]
 
+    def forget_rounded(self, name: str) -> None:
+        """Round a weight anew at its next use: a word of it has changed."""
+        self._rounded.pop(name, None)
+
     def gradients(self, outputs: Mapping[str, F32], tokens: Tokens) -> dict[str, F32]:
         """Gradients by parameter from the streams that came out of a step."""
         grads: dict[str, F32] = {}

@@ -56,6 +56,11 @@ class ReferenceExecutor:
         return self.machine.read(name)
 
     @property
+    def resident(self) -> str:
+        """Fingerprint of the tables in the cores, "" before the first launch."""
+        return self.machine.loaded
+
+    @property
     def pristine(self) -> bool:
         """Never known here without comparing all of SRAM."""
         return False

@@ -31,7 +31,7 @@ from yieldkit.emulator.hooks import LaunchHooks, SramHook
 from yieldkit.emulator.host_words import check_input, inputs_of
 from yieldkit.emulator.isa import COLOURS, HEADER_WORDS
 from yieldkit.emulator.kernels.table import run_table
-from yieldkit.emulator.layouts import OUT, STREAM, SUM, Layout, Plan, Widen
+from yieldkit.emulator.layouts import OUT, STREAM, SUM, Layout, Plan, Widen, compact_blocks
 from yieldkit.emulator.lowering import Lowered, LoweredLaunch
 from yieldkit.emulator.machine import LaunchResult, Machine
 from yieldkit.emulator.partials import CleanLaunch
@@ -94,6 +94,8 @@ class TensorExecutor:
         self.threads = threads
         self.keep_taps = taps
         self.machine: Machine | None = None
+        self.resident = ""
+        """Fingerprint of the tables in the cores, "" before the first launch."""
         self.window_from = window_from
         self.largest_bytes = largest_bytes
         self.handed_on = 0
@@ -131,11 +133,23 @@ class TensorExecutor:
         """Run one launch, here or on the reference machine."""
         # A slow core changes no value.
         hooks = replace(hooks or LaunchHooks(), slow=())
+        self.resident = low.tables_id
         if self.wrong:
             hooks = self._struck_before(low) + hooks
         if self.machine is not None or not self._follows(low, hooks):
             return self._hand_on(low, streams, hooks)
         return self._follow(low, streams, hooks)
+
+    def hold_machine(self, low: LoweredLaunch) -> None:
+        """Run the launches to come on the machine that moves words, as long as its control state needs it.
+
+        Args:
+            low: the launch that comes next; its tables are in the cores already if they were the last to be loaded.
+        """
+        if self.machine is None:
+            self.machine = self._loaded(low, self.arrays)
+            if self.resident == low.tables_id:
+                self.machine.load(low)
 
     def traffic(self, low: LoweredLaunch, streams: Mapping[str, F32]) -> tuple[Crossings, LaunchResult]:
         """Run a launch that nothing strikes; also tells which words cross its links."""
@@ -188,7 +202,7 @@ class TensorExecutor:
             struck = bool(control) or any(in_tables(low, hook.address) for hook in hooks.sram)
             counted = None
             lost = any(hook.drop for hook in hooks.links)
-            if struck or lost:
+            if struck or lost or hooks.withheld:
                 counted = count_launch(
                     self.lowered,
                     low,
@@ -199,7 +213,7 @@ class TensorExecutor:
                 )
             # Where links number their words, a lost one shows at the router behind, which a window may not hold.
             seen = lost and self.sequence
-            if (counted is None or counted.completed) and not seen and not self._lasts(low, hooks):
+            if (counted is None or counted.completed) and not (seen or hooks.withheld or self._lasts(low, hooks)):
                 # A word lost on a border would be missed by the comparison of what leaves the window.
                 through = not lost and counted is not None and not (counted.length.any() or counted.position.any())
                 result = self._in_window(low, streams, hooks, through=through)
@@ -216,7 +230,7 @@ class TensorExecutor:
         following = self._after(low)
         self.arrays, self._layout = {}, {}
         for name in self._alive_after(low, following):
-            self._put(name, _compact(self.machine.read(name), self.lowered.tensors[name].over))
+            self._put(name, compact_blocks(self.machine.read(name), self.lowered.tensors[name].over))
         self._compare_constants()
         wrong = {(*divmod(core, self.cols), address): bits for (core, address), bits in self.machine.wrong.items()}
         words = self.machine.state.sram.reshape(self.rows, self.cols, -1)
@@ -355,7 +369,7 @@ class TensorExecutor:
         mine = window.block(name)
         if (whole[place[0], place[1]].view(np.uint32) != mine.view(np.uint32)).any():
             whole[place[0], place[1]] = mine
-            self._put(name, _compact(whole, self.lowered.tensors[name].over))
+            self._put(name, compact_blocks(whole, self.lowered.tensors[name].over))
 
     @property
     def pristine(self) -> bool:
@@ -489,13 +503,3 @@ def _dense(array: F32) -> F32:
     if array.dtype == np.float32 and (array.flags.c_contiguous or (array.ndim == 2 and array.flags.f_contiguous)):
         return array
     return np.ascontiguousarray(array, np.float32)
-
-
-def _compact(array: F32, over: str) -> F32:
-    """One copy of what every core of a row (column) holds alike, where the tensor is laid out that way."""
-    for axis, letter in ((0, "r"), (1, "c")):
-        if letter not in over:
-            first = array.take([0], axis=axis)
-            if (array.view(np.uint32) == first.view(np.uint32)).all():
-                array = first
-    return np.ascontiguousarray(array)

@@ -23,11 +23,13 @@ from yieldkit.emulator.hooks import (
     SlowHook,
     SramHook,
 )
+from yieldkit.emulator.host_faults import MemoryHook, StreamHook
 from yieldkit.emulator.isa import COLOURS, POSITIONS, SRAM_WORDS
 from yieldkit.emulator.lowering import Lowered, LoweredLaunch
 from yieldkit.emulator.placement import Placement
 from yieldkit.emulator.secded import word_bits
 from yieldkit.errors import BadInput
+from yieldkit.faults.host_places import HOST_PLACES, check_fields, check_in_program, memory_hooks, stream_hooks
 from yieldkit.quantities import LinkKey, Site
 
 __all__ = ["PLACES", "FaultEvent", "FaultPlan"]
@@ -35,11 +37,12 @@ __all__ = ["PLACES", "FaultEvent", "FaultPlan"]
 PLACES: Final = (
     *("sram", "route", "register", "result", "operand", "product", "index", "slow"),
     *("link_flip", "link_drop"),
+    *HOST_PLACES,
 )
 CHECKED_BITS: Final = 39
 """Bits of a word with its check bits, at most."""
 LARGEST_FACTOR: Final = 1024.0
-_WITHOUT_A_WORD: Final = ("slow", "link_drop")
+_WITHOUT_A_WORD: Final = ("slow", "link_drop", "stream_drop")
 _OF_A_TASK: Final = ("register", "result", "operand", "product", "index")
 
 
@@ -55,9 +58,10 @@ class FaultEvent:
             the running task), "result" (the word an element stores or sends: an accumulator bit, for a mac), "operand"
             (the word of an operand on its way into an element), "product" (fp32 product of a mac before the addition),
             "index" (a loop index of an operand), "slow" (a core that takes longer), "link_flip" and "link_drop" (a
-            word on its way).
-        row, col: physical core; for a link the end that the word leaves.
-        step, launch: when, by step number and launch name.
+            word on its way), "memoryx" (a word of the host's memory, before a step), "stream" (a word on the host's
+            link), "stream_drop" (a whole tensor that never comes over it).
+        row, col: physical core; for a link the end that the word leaves; 0 on the host's side, and ignored there.
+        step, launch: when, by step number and launch name; for memoryx the launch is ignored and may be "".
         mask: bits to XOR, of 32; of 16 for an index; check bits of a protected SRAM word are bits 32 (parity), 32 to 38
             (SECDED).
         drow, dcol: other end of the link.
@@ -73,6 +77,9 @@ class FaultEvent:
         lasts: strikes at every later occasion in the launch too: each store to the SRAM word, each load of the register
             by a later task, each element.
         factor: cycles of a slow core over its usual ones, 1 to 1,024.
+        tensor: on the host's side, the parameter (memoryx) or the stream.
+        index: word of it, in C order.
+        part: of memoryx: "weights", "first" or "second" (moments).
     """
 
     place: str
@@ -95,6 +102,9 @@ class FaultEvent:
     keep: int = 0xFFFFFFFF
     lasts: bool = False
     factor: float = 1.0
+    tensor: str = ""
+    index: int = 0
+    part: str = ""
 
     def __post_init__(self) -> None:
         if self.place not in PLACES:
@@ -118,6 +128,7 @@ class FaultEvent:
             "task": (0, 1 << 16),
             "element": (0, 1 << 40),
             "nth": (0, 1 << 40),
+            "index": (0, 1 << 40),
         }
         for name in limits:
             if isinstance(getattr(self, name), bool) or not isinstance(getattr(self, name), int):
@@ -125,6 +136,7 @@ class FaultEvent:
         for name, (low, high) in limits.items():
             if not low <= getattr(self, name) <= high:
                 raise BadInput(f"fault {name} must be {low} to {high}", value=getattr(self, name))
+        check_fields(self)
         if not isinstance(self.lasts, bool):
             raise BadInput("fault lasts must be true or false", value=self.lasts)
         if isinstance(self.factor, bool) or not isinstance(self.factor, int | float):
@@ -188,6 +200,8 @@ class FaultPlan:
 
     def logical(self, event: FaultEvent) -> Site | None:
         """Core of the rectangle that an event strikes (the sending one, for a link), or None when it touches none."""
+        if event.place in HOST_PLACES:
+            return None
         link = event.link
         if link is None:
             return self.placement.logical(event.row, event.col)
@@ -205,6 +219,9 @@ class FaultPlan:
         """
         launches = {low.name: low for low in lowered.launches}
         for event in self.events:
+            if event.place in HOST_PLACES:
+                check_in_program(event, lowered)
+                continue
             low = launches.get(event.launch)
             if low is None:
                 raise BadInput(
@@ -236,6 +253,14 @@ class FaultPlan:
                 if core is not None:
                     total += self._hook(event, core, low)
         return total
+
+    def memory_hooks(self, step: int) -> tuple[MemoryHook, ...]:
+        """What strikes MemoryX before a step."""
+        return memory_hooks(self.events, step)
+
+    def stream_hooks(self, step: int, low: LoweredLaunch) -> tuple[StreamHook, ...]:
+        """What strikes the streams of a launch."""
+        return stream_hooks(self.events, step, low.name)
 
     def _hook(self, event: FaultEvent, core: Site, low: LoweredLaunch) -> LaunchHooks:
         r, c = core

@@ -159,6 +159,12 @@ class Ground:
             counts.append(sent)
         return tuple(counts)
 
+    @cached_property
+    def links(self) -> int:
+        """Directed links that carry words in some launch, and idle ones."""
+        used = {(int(core), int(port)) for launch in self.streams for core, _, port in launch}
+        return len(used) + len(self.idle_links)
+
     def link(self, core: int, port: int) -> dict[str, Any]:
         """Physical ends of the link behind a port of a core of the rectangle: row, col, drow, dcol."""
         r, c = divmod(core, self.placement.cols)

@@ -50,8 +50,8 @@ class SiteClass(Protocol):
     """A class of places."""
 
     @property
-    def whole(self) -> bool:
-        """Strikes a word or a core as a whole: there is no bit to choose."""
+    def unit(self) -> str:
+        """What a raw rate counts: "bit", "core" or "link"."""
         ...
 
     def items(self, ground: Ground, low: LoweredLaunch) -> Iterator[Item]:
@@ -82,7 +82,7 @@ class SramTensors:
     """Words of tensors with a role, while they live."""
 
     role: str
-    whole: bool = False
+    unit: str = "bit"
 
     def items(self, ground: Ground, low: LoweredLaunch) -> Iterator[Item]:
         """One item a tensor."""
@@ -111,7 +111,7 @@ class SramTensors:
 class SramCode:
     """Header, task table and descriptor table."""
 
-    whole: bool = False
+    unit: str = "bit"
 
     def items(self, ground: Ground, low: LoweredLaunch) -> Iterator[Item]:
         """One item a word of the header, of a task and of a descriptor, for every role."""
@@ -140,7 +140,7 @@ class SramCode:
 class SramFree:
     """Words that hold nothing live."""
 
-    whole: bool = False
+    unit: str = "bit"
 
     def items(self, ground: Ground, low: LoweredLaunch) -> Iterator[Item]:
         """One item a phase and role."""
@@ -177,7 +177,7 @@ class Registers:
     inside it one element is as likely as another.
     """
 
-    whole: bool = False
+    unit: str = "bit"
 
     def items(self, ground: Ground, low: LoweredLaunch) -> Iterator[Item]:
         """One item a word and role; a core without tasks loads no registers."""
@@ -215,7 +215,7 @@ class Routes:
     """Route words: those that the program sets, or the empty ones."""
 
     empty: bool = False
-    whole: bool = False
+    unit: str = "bit"
 
     def items(self, ground: Ground, low: LoweredLaunch) -> Iterator[Item]:
         """One item a role."""
@@ -242,7 +242,7 @@ class Results:
     macs: bool
     place: str = "result"
     operand: int = 0
-    whole: bool = False
+    unit: str = "core"
 
     def items(self, ground: Ground, low: LoweredLaunch) -> Iterator[Item]:
         """One item a role and format."""
@@ -283,6 +283,7 @@ class Links:
 
     place: str
     whole: bool = False
+    unit: str = "link"
 
     def items(self, ground: Ground, low: LoweredLaunch) -> Iterator[Item]:
         """One item a launch and format, and one of its idle links."""

@@ -94,6 +94,14 @@ class FaultSampler:
         """
         return tuple(population for site in sites for population in self._of_site(site))
 
+    def units(self, one: Population) -> float:
+        """What a raw rate counts in a class of faults: bits on the average over the run, cores, or directed links."""
+        unit = SITE_CLASSES[one.site].unit
+        if unit == "bit":
+            return one.size / (self.steps * sum(len(low.launch.phases) for low in self.lowered.launches))
+        number = len(self.ground.core_of) if unit == "core" else self.ground.links
+        return number * one.size / sum(other.size for other in self._of_site(one.site))
+
     def of_kind(self, kind: str) -> tuple[Population, ...]:
         """Classes of faults behind a kind.
 

@@ -10,13 +10,16 @@ A program without that entry is a GPT on its corpus. Sources::
 from __future__ import annotations
 
 from collections.abc import Mapping
-from functools import cache
-from typing import Any
+from functools import cache, lru_cache
+from typing import TYPE_CHECKING, Any
 
 import numpy.typing as npt
 
 from yieldkit.errors import BadInput
 from yieldkit.workloads.corpus import Corpus, load_corpus
+
+if TYPE_CHECKING:
+    from yieldkit.workloads.images import ImageSet
 
 __all__ = ["batch_of", "batch_source"]
 
@@ -57,8 +60,17 @@ def batch_of(job: Mapping[str, Any], step: int) -> Batch:
     if kind == "images":
         from yieldkit.workloads.images import ImageSet
 
-        return ImageSet.from_source(source).batch(step, int(source["samples"]), job["seed"])
+        return _drawn(ImageSet.from_source(source), step, int(source["samples"]), int(job["seed"]))
     raise BadInput("a batch comes from a corpus or from images", value=kind)
+
+
+@lru_cache(1 << 10)
+def _drawn(images: ImageSet, step: int, samples: int, seed: int) -> Batch:
+    """Batches that a campaign's trials ask for again and again; read-only."""
+    pixels, labels = images.batch(step, samples, seed)
+    pixels.setflags(write=False)
+    labels.setflags(write=False)
+    return pixels, labels
 
 
 @cache

@@ -40,12 +40,10 @@ _TURN: Final = 4 * (len(_QUARTER) - 1)
 _ONE: Final = 1 << 16
 
 
-def _sine(angle: int) -> int:
-    """65536 times the sine of `angle` steps of a turn of 128."""
-    quarter = _TURN // 4
-    part, place = divmod(angle % _TURN, quarter)
-    value = _QUARTER[place] if part % 2 == 0 else _QUARTER[quarter - place]
-    return value if part < 2 else -value
+_SINE: Final = np.array(
+    [*_QUARTER[:-1], *_QUARTER[:0:-1], *(-v for v in _QUARTER[:-1]), *(-v for v in _QUARTER[:0:-1])]
+)
+"""65536 times the sine of each step of a turn of 128."""
 
 
 @dataclass(frozen=True)
@@ -77,42 +75,40 @@ class ImageSet:
         """The set that a program's batch source names."""
         return cls(**{name: int(source[name]) for name in asdict(cls()) if name in source})
 
-    def image(self, number: int) -> tuple[npt.NDArray[np.float32], int]:
-        """Pixels float32[side, side] of image `number` and its label, `number` modulo the classes."""
-        label = number % self.classes
+    def images(self, numbers: npt.ArrayLike) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.int64]]:
+        """Pixels float32[n, side * side] of the images of these numbers and labels int64[n], number modulo classes."""
+        listed = np.asarray(numbers, np.int64).reshape(-1)
         directions = self.classes // 2
-        rng = generator(self.seed, "workloads.images.image", number)
         spread = _TURN // (2 * directions) // 3
-        turn, row, col, radius, phase, contrast = (
-            int(rng.integers(low, high))
-            for low, high in (
-                (-spread, spread + 1), (0, _ONE), (0, _ONE), (0, _ONE), (0, _ONE), (24, 64),
-            )
-        )  # fmt: skip
-        angle = (label % directions) * (_TURN // 2) // directions + turn
-        # Periods of 3 and 5 pixels: both fit a window, and neither is a multiple of the other.
-        steps = _ONE // (3 if label >= directions else 5)
+        # Turn, row, column, radius, phase, contrast.
+        low, high = np.array([[-spread, 0, 0, 0, 0, 24], [spread + 1, _ONE, _ONE, _ONE, _ONE, 64]], np.int64)
+        drawn = np.empty((len(listed), len(low), 1, 1), np.int64)
+        noise = np.zeros((len(listed), self.side, self.side), np.int64)
+        for place, number in enumerate(listed):
+            rng = generator(self.seed, "workloads.images.image", int(number))
+            drawn[place, :, 0, 0] = rng.integers(low, high)
+            if self.noise:
+                noise[place] = rng.integers(-self.noise, self.noise + 1, noise[place].shape)
+        turn, row, col, radius, phase, contrast = (drawn[:, part] for part in range(len(low)))
+        labels = listed % self.classes
+        kind = labels[:, None, None]
+        angle = (kind % directions) * (_TURN // 2) // directions + turn
+        # Periods of 5 and 3 pixels: both fit a window, and neither is a multiple of the other.
+        steps = np.where(kind < directions, _ONE // 5, _ONE // 3)
         y, x = np.mgrid[0 : self.side, 0 : self.side].astype(np.int64)
-        along = (x * _sine(angle + _TURN // 4) + y * _sine(angle)) * steps >> 16
-        wave = (along + phase) % _ONE
+        along = (x * _SINE[(angle + _TURN // 4) % _TURN] + y * _SINE[angle % _TURN]) * steps >> 16
         # A triangle between -1 and 1 of the phase, in 16 bits.
-        triangle = 4 * np.abs(wave - _ONE // 2) - _ONE
+        triangle = 4 * np.abs((along + phase) % _ONE - _ONE // 2) - _ONE
         # Centre in the middle three quarters of the image, radius from 3 to 5 sixteenths; in 16 bits of a pixel.
         span = self.side * _ONE
-        cy, cx = (span // 8 + place * self.side * 3 // 4 for place in (row, col))
+        dy, dx = (
+            (axis * _ONE + _ONE // 2 - span // 8 - place * self.side * 3 // 4) >> 8
+            for axis, place in ((y, row), (x, col))
+        )
         reach = 3 * span // 16 + radius * self.side // 8
-        dy, dx = (y * _ONE + _ONE // 2 - cy) >> 8, (x * _ONE + _ONE // 2 - cx) >> 8
         inside = dy * dy + dx * dx <= (reach >> 8) ** 2
-        pixels = np.where(inside, contrast * triangle >> 16, 0)
-        if self.noise:
-            pixels = pixels + rng.integers(-self.noise, self.noise + 1, pixels.shape)
-        return (np.clip(pixels, -127, 127) / 64).astype(np.float32), label
-
-    def images(self, numbers: npt.ArrayLike) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.int64]]:
-        """Pixels float32[n, side * side] and labels int64[n] of the images of these numbers."""
-        made = [self.image(int(number)) for number in np.asarray(numbers).reshape(-1)]
-        pixels = np.stack([image.reshape(-1) for image, _ in made])
-        return pixels, np.array([label for _, label in made], np.int64)
+        pixels = np.where(inside, contrast * triangle >> 16, 0) + noise
+        return (np.clip(pixels, -127, 127) / 64).astype(np.float32).reshape(len(listed), -1), labels
 
     def batch(self, step: int, samples: int, seed: Seed) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.int64]]:
         """Training batch of a step: images of uniform numbers below `TRAINING`, by `(seed, step)` only.
