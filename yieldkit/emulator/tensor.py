@@ -32,6 +32,7 @@ from yieldkit.emulator.host_words import check_input, inputs_of
 from yieldkit.emulator.isa import COLOURS, HEADER_WORDS
 from yieldkit.emulator.kernels.table import run_table
 from yieldkit.emulator.layouts import OUT, STREAM, SUM, Layout, Plan, Widen, compact_blocks
+from yieldkit.emulator.links import LinkGuard
 from yieldkit.emulator.lowering import Lowered, LoweredLaunch
 from yieldkit.emulator.machine import LaunchResult, Machine
 from yieldkit.emulator.partials import CleanLaunch
@@ -68,6 +69,7 @@ class TensorExecutor:
         largest_bytes: memory of all cores and their queues from which on the whole is not run word by word.
         sequence: links number their words.
         sram_code: protection of SRAM.
+        guard: protection of links in full.
 
     Attributes:
         handed_on: launches that were not followed here.
@@ -85,6 +87,7 @@ class TensorExecutor:
         largest_bytes: int = LARGEST_BYTES,
         sequence: bool = False,
         sram_code: str = "none",
+        guard: LinkGuard | str | None = None,
     ) -> None:
         if threads < 1:
             raise BadInput("threads must be at least 1", value=threads)
@@ -92,7 +95,7 @@ class TensorExecutor:
         self.program = lowered.program
         self.rows, self.cols = self.program.rows, self.program.cols
         self.queue_depth = queue_depth
-        self.sequence, self.sram_code = sequence, sram_code
+        self.guard, self.sram_code = LinkGuard.of(guard, sequence=sequence), sram_code
         self.wrong: dict[tuple[int, int, int], tuple[int, int]] = {}
         """Struck words of protected SRAM by (r, c, address): wrong bits, and the word that was stored."""
         self.threads = threads
@@ -201,7 +204,10 @@ class TensorExecutor:
                 self._drop(name)
 
     def _follows(self, low: LoweredLaunch, hooks: LaunchHooks) -> bool:
-        if hooks != LaunchHooks(sram=hooks.sram):
+        if hooks != LaunchHooks(sram=hooks.sram, links=hooks.links):
+            return False
+        # A link that only holds words up changes nothing but time.
+        if not all(hook.delay for hook in hooks.links):
             return False
         for hook in hooks.sram:
             if hook.lasts or self.sram_code != "none":
@@ -219,23 +225,17 @@ class TensorExecutor:
             return result
         if self.machine is None and self.rows * self.cols >= self.window_from:
             # Only what concerns words and their order can end a launch in another way than clean.
-            control = hooks.routes or hooks.registers or hooks.indices
-            struck = bool(control) or any(in_tables(low, hook.address) for hook in hooks.sram)
+            struck = bool(hooks.routes or hooks.registers or hooks.indices or hooks.switches)
+            struck = struck or any(in_tables(low, hook.address) for hook in hooks.sram)
             counted = None
-            lost = any(hook.drop for hook in hooks.links)
-            if struck or lost or hooks.withheld:
-                counted = count_launch(
-                    self.lowered,
-                    low,
-                    hooks,
-                    queue_depth=self.queue_depth,
-                    sequence=self.sequence,
-                    sram_code=self.sram_code,
-                )
+            lost = any(hook.drop or hook.duplicate for hook in hooks.links)
+            if struck or lost or hooks.withheld or any(hook.credit for hook in hooks.links):
+                depth, code = self.queue_depth, self.sram_code
+                counted = count_launch(self.lowered, low, hooks, queue_depth=depth, guard=self.guard, sram_code=code)
             # Where links number their words, a lost one shows at the router behind, which a window may not hold.
-            seen = lost and self.sequence
+            seen = lost and self.guard.kind == "sequence"
             if (counted is None or counted.completed) and not (seen or hooks.withheld or self._lasts(low, hooks)):
-                # A word lost on a border would be missed by the comparison of what leaves the window.
+                # A word lost or doubled on a border could be missed by the comparison of what leaves the window.
                 through = not lost and counted is not None and not (counted.length.any() or counted.position.any())
                 result = self._in_window(low, streams, hooks, through=through)
                 if result is not None:
@@ -392,7 +392,7 @@ class TensorExecutor:
 
     def _loaded(self, low: LoweredLaunch, arrays: Mapping[str, F32]) -> Machine:
         """A machine that holds what is there when a launch begins."""
-        machine = Machine(self.lowered, queue_depth=self.queue_depth, sequence=self.sequence, sram_code=self.sram_code)
+        machine = Machine(self.lowered, queue_depth=self.queue_depth, guard=self.guard, sram_code=self.sram_code)
         for name in low.alive_at_start:
             if name in arrays:
                 machine.write(name, arrays[name])
@@ -424,7 +424,15 @@ class TensorExecutor:
         crossings, clean = self.traffic(low, streams)
         self.keep_taps = kept
         settled = settle(
-            self.lowered, low, hooks, crossings, start, self.queue_depth, through=through, sram_code=self.sram_code
+            self.lowered,
+            low,
+            hooks,
+            crossings,
+            start,
+            self.queue_depth,
+            through=through,
+            guard=self.guard,
+            sram_code=self.sram_code,
         )
         scan = left = None
         if settled is not None:
