@@ -131,6 +131,8 @@ def struck_part(lowered: Lowered, low: LoweredLaunch, hooks: LaunchHooks, queue_
 
 
 def _link_part(lowered: Lowered, low: LoweredLaunch, hook: LinkHook, queue_depth: int) -> Part | None:
+    if hook.duplicate or hook.credit or hook.delay:
+        return None
     core = hook.r * lowered.program.cols + hook.c
     ends = np.cumsum(counts_of(lowered, low, queue_depth).sent[:, core, hook.colour, hook.port])
     if hook.nth >= ends[-1]:

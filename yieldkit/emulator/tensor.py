@@ -70,6 +70,7 @@ class TensorExecutor:
         sequence: links number their words.
         sram_code: protection of SRAM.
         guard: protection of links in full.
+        parts: run only the phases word by word that a fault can touch, where that gives what the launch gives.
 
     Attributes:
         handed_on: launches that were not followed here.
@@ -88,6 +89,7 @@ class TensorExecutor:
         sequence: bool = False,
         sram_code: str = "none",
         guard: LinkGuard | str | None = None,
+        parts: bool = True,
     ) -> None:
         if threads < 1:
             raise BadInput("threads must be at least 1", value=threads)
@@ -98,7 +100,7 @@ class TensorExecutor:
         self.guard, self.sram_code = LinkGuard.of(guard, sequence=sequence), sram_code
         self.wrong: dict[tuple[int, int, int], tuple[int, int]] = {}
         """Struck words of protected SRAM by (r, c, address): wrong bits, and the word that was stored."""
-        self.threads = threads
+        self.threads, self.parts = threads, parts
         self.keep_taps = taps
         self.machine: Machine | None = None
         self.resident = ""
@@ -263,7 +265,9 @@ class TensorExecutor:
 
     def _in_part(self, low: LoweredLaunch, streams: Mapping[str, F32], hooks: LaunchHooks) -> LaunchResult | None:
         """Run here all phases but those that the fault can touch (see `part_runs`); None where that is all of them."""
-        if self.machine is not None or self.sram_code != "none" or self._after(low).tables_id == low.tables_id:
+        plain = self.parts and self.sram_code == "none" and self.guard.kind == "none"
+        # Where the same tables stay, what struck them does too.
+        if not plain or self.machine is not None or self._after(low).tables_id == low.tables_id:
             return None
         unread = never_read(low, hooks)
         part = None
@@ -286,7 +290,7 @@ class TensorExecutor:
         lost = any(hook.drop for hook in part.hooks.links)
         # Where no word is lost, queues of any depth end alike, and deep ones make for fewer visits.
         depth = self.queue_depth if lost else max(self.queue_depth, DEEP)
-        machine = Machine(self.lowered, queue_depth=depth, sequence=self.sequence)
+        machine = Machine(self.lowered, queue_depth=depth)
         alive = tuple(self.arrays)
         for name in alive:
             machine.write(name, self.arrays[name])
