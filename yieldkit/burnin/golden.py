@@ -18,7 +18,7 @@ from yieldkit.diagnosis import Baseline
 from yieldkit.emulator.job import Job
 from yieldkit.emulator.lowering import Lowered
 from yieldkit.emulator.placement import Placement
-from yieldkit.emulator.running import RunResult, Telemetry, run, symptoms_of
+from yieldkit.emulator.running import RunResult, Telemetry, left_in_cores, run, symptoms_of
 from yieldkit.emulator.symptoms import Symptoms
 from yieldkit.errors import BadFile, BadInput
 from yieldkit.faults import FaultEvent, FaultPlan
@@ -139,7 +139,7 @@ def _opened(states: GoldenStates, lowered: Lowered, placement: Placement, steps:
     if len(states) != steps + 1 or len(hashes) != steps:
         raise BadFile(states.path, f"holds {len(states)} states", cure="delete the file")
     job = Job.start(lowered, checkpoint=states.state(steps), queue_depth=queue_depth, taps=True)
-    result = _result(job, placement, clean[0], list(digests), {}, hashes[-1])
+    result = _result(job, placement, clean[0], list(digests), {}, left_in_cores(job))
     observed = tuple(item.to_dict() for item in clean)
     return Golden(lowered, placement, steps, result, states, hashes, Baseline.from_runs(clean), observed)
 
@@ -211,9 +211,9 @@ def carry_out(golden: Golden, event: FaultEvent, *, queue_depth: int, steady: St
     done = job.step + (how == STOPPED)
     _rest(golden, job, telemetry, done, how)
     symptoms = symptoms_of(job, golden.placement, golden.steps, telemetry)
-    end = golden.hashes[-1] if how == GOLDEN_AGAIN else _state_hash(job, how)
+    left = left_in_cores(golden.result.job if how == GOLDEN_AGAIN else job)
     outputs = last.outputs if last is not None else {}
-    return Trial(_result(job, golden.placement, symptoms, telemetry.digests, outputs, end), how, done - start)
+    return Trial(_result(job, golden.placement, symptoms, telemetry.digests, outputs, left), how, done - start)
 
 
 def long_way(golden: Golden, event: FaultEvent, *, queue_depth: int) -> RunResult:
@@ -229,8 +229,8 @@ def long_way(golden: Golden, event: FaultEvent, *, queue_depth: int) -> RunResul
         if last.stopped is not None:
             break
     symptoms = symptoms_of(job, golden.placement, golden.steps, telemetry)
-    end = _state_hash(job, STOPPED if job.stopped else FULL)
-    return _result(job, golden.placement, symptoms, telemetry.digests, last.outputs if last is not None else {}, end)
+    outputs = last.outputs if last is not None else {}
+    return _result(job, golden.placement, symptoms, telemetry.digests, outputs, left_in_cores(job))
 
 
 def _telemetry_until(golden: Golden, start: int) -> Telemetry:
@@ -301,19 +301,9 @@ _UNKNOWN: Final = "not a number"
 """Stands for the digest of a step that was not carried out; no hash is spelled so."""
 
 
-def _state_hash(job: Job, how: int) -> str:
-    """Hash of all that a job has in the end; of its host state where its cores stand in the middle of a step."""
-    if how in (STOPPED, NOT_A_NUMBER, STEADY):
-        return job.memoryx.state_hash
-    try:
-        return job.checkpoint().state_hash
-    except BadInput:
-        return job.memoryx.state_hash
-
-
 def _result(
-    job: Job, placement: Placement, symptoms: Any, digests: list[str], outputs: Any, state_hash: str
+    job: Job, placement: Placement, symptoms: Any, digests: list[str], outputs: Any, left: str
 ) -> RunResult:
-    digest = fingerprint("".join([*digests, state_hash]).encode())
+    digest = fingerprint("".join([*digests, job.memoryx.state_hash, left]).encode())
     tokens = np.stack(job.tokens, axis=1) if job.tokens else np.zeros((0, 0), np.int64)
     return RunResult(symptoms, outputs, digest, tuple(digests), job.memoryx, tokens, job, placement=placement)

@@ -163,7 +163,8 @@ class Replay:
         """Give an array memory of its own."""
         offset = -(-self._top // _ALIGNED) * _ALIGNED
         if not lines:
-            lines = array.shape[2] if array.ndim > 2 else 1
+            # The first index that says anything: a changed line should be little of an array.
+            lines = next((extent for extent in array.shape[2:] if extent > 1), 1)
         version = _Version(name, offset, array.shape if array.ndim > 1 else (1, 1, *array.shape), lines)
         self._top = offset + array.size
         self._versions.append(version)
@@ -390,8 +391,12 @@ class Replay:
             the strike; None where this cannot follow it: constants, and words of which other cores have copies.
         """
         at = self._at[phase].get(name)
-        if at is None or self.lowered.tensors[name].values:
+        if self.lowered.tensors[name].values:
             return None
+        if at is None:
+            writer = next((p for p in list(self.lowered.program.phases)[phase:] if name in tensors_of(p)), None)
+            unread = writer is None or not (_reads(writer, name) or _goes_on(writer, name, self.lowered))
+            return Strike((kernel.WORD, len(self._steps), 0, 0, 0xFFFFFFFF, 0)) if unread else None
         version = self._versions[at]
         rows, cols = version.shape[:2]
         program = self.lowered.program
@@ -414,6 +419,11 @@ class Replay:
         depth = row[kernel.P_KC] * row[kernel.P_TILES]
         element = (n // PANEL * depth + k) * PANEL + n % PANEL
         return Strike((kernel.WEIGHT, phase, product, element, keep, mask))
+
+    def weights_shape(self, phase: int) -> tuple[int, int]:
+        """Rows and columns of the matrix that streams in at a phase."""
+        row = self._products[self._product_of[phase]]
+        return row[kernel.P_KC] * row[kernel.P_TILES], row[kernel.P_COLUMNS]
 
     def of_hook(self, low: LoweredLaunch, hook: SramHook) -> Strike | None:
         """The strike of a word of SRAM, None where this cannot follow it."""

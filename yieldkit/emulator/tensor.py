@@ -36,7 +36,15 @@ from yieldkit.emulator.links import LinkGuard
 from yieldkit.emulator.lowering import Lowered, LoweredLaunch
 from yieldkit.emulator.machine import LaunchResult, Machine
 from yieldkit.emulator.partials import CleanLaunch
-from yieldkit.emulator.part_runs import links_from_start, never_read, part_of, streams_of, struck_part
+from yieldkit.emulator.part_runs import (
+    PartMachine,
+    links_from_start,
+    logged_from_start,
+    never_read,
+    part_of,
+    streams_of,
+    struck_part,
+)
 from yieldkit.emulator.plans import plans_of
 from yieldkit.emulator.reference import ReferenceExecutor
 from yieldkit.emulator.scan import LogicalScan
@@ -290,14 +298,17 @@ class TensorExecutor:
         lost = any(hook.drop for hook in part.hooks.links)
         # Where no word is lost, queues of any depth end alike, and deep ones make for fewer visits.
         depth = self.queue_depth if lost else max(self.queue_depth, DEEP)
-        machine = Machine(self.lowered, queue_depth=depth)
+        machine = PartMachine(self.lowered, queue_depth=depth)
         alive = tuple(self.arrays)
         for name in alive:
             machine.write(name, self.arrays[name])
         short = part_of(self.lowered, low, part.first, part.last, alive)
         result = machine.launch(short, streams_of(short, streams), part.hooks)
         outputs |= result.outputs
-        taps |= result.taps
+        if "" in result.taps:
+            taps = {"": logged_from_start(self.lowered, low, part, taps, machine)}
+        else:
+            taps |= result.taps
         scan = result.scan
         if scan is not None and scan.links:
             scan = replace(scan, links=links_from_start(self.lowered, low, part, scan.links, self.queue_depth))
