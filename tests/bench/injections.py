@@ -137,9 +137,7 @@ def injections() -> list[dict[str, Any]]:
     for name in models:
         rate, passes = (max(figures[k] for figures in ours[name]) for k in (0, 1))
         rows.append(_row(f"injections_per_s_{name}", rate, "1/s"))
-        rows.append(
-            _row(f"injections_vs_forward_{name}", rate, "1/s", peer="clean forward passes", peer_value=passes)
-        )
+        rows.append(_row(f"injections_vs_forward_{name}", rate, "1/s", peer="clean forward passes", peer_value=passes))
         text = f"PyTorchFI 0.6.0, torch {version}, tests/bench/pytorchfi_injections.py: {SETTINGS}"
         if not theirs[name]:
             text = "PyTorchFI: not installed (YIELDKIT_TORCH_PYTHON names a Python that has it)"

@@ -51,7 +51,7 @@ def seen(result):
 
 @pytest.mark.parametrize("kind", ["accumulator", "link_flip", "link_drop", "sram_code"])
 def test_parts_give_what_whole_launches_give(kind):
-    low, placement, sampler = setting()
+    _, placement, sampler = setting()
     settled: Counter[str] = Counter()
     for k in range(14):
         plan = FaultPlan([sampler.draw(kind, generator(2, "tests.parts", k))], placement)

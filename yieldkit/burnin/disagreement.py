@@ -48,7 +48,10 @@ class Disagreement:
 
     def text(self, confidence: float = 0.95) -> str:
         """A table: outcome, trials, ended early, named otherwise, upper bound."""
-        lines = ["| outcome of the full run | trials | ended early | named otherwise | at most |", "|---|---|---|---|---|"]
+        lines = [
+            "| outcome of the full run | trials | ended early | named otherwise | at most |",
+            "|---|---|---|---|---|",
+        ]
         for label, count in self.by_label.items():
             bound = f"{100 * count.upper(confidence):.2f} %"
             lines.append(f"| {label} | {count.trials} | {count.ended} | {count.wrong} | {bound} |")

@@ -182,7 +182,7 @@ class EmulatorBench:
         if canonical_json(mine) != canonical_json(other) or named != label:
             fields = [name for name in mine if canonical_json(mine[name]) != canonical_json(other[name])]
             raise RuntimeError(
-                f"trial {k} gives {label} and the long way {named} (other: {', '.join(fields) or 'the label'}); this is "
+                f"trial {k} gives {label} and the long way {named} ({', '.join(fields) or 'the label'}); this is "
                 f"an error in yieldkit: run 'yieldkit burnin replay FOLDER {k}' to see it again"
             )
 

@@ -79,9 +79,7 @@ def never_finite_again(job: Job, loss: float) -> bool:
     """
     if loss == loss or not _dense(job.lowered.program.job):
         return False
-    names = {
-        item["param"] for item in job.lowered.program.job["inputs"] if item.get("form") in ("matrix", "vector")
-    }
+    names = {item["param"] for item in job.lowered.program.job["inputs"] if item.get("form") in ("matrix", "vector")}
     return any(_has_nan(job.memoryx.weights[name]) for name in names)
 
 

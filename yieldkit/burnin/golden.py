@@ -301,9 +301,7 @@ _UNKNOWN: Final = "not a number"
 """Stands for the digest of a step that was not carried out; no hash is spelled so."""
 
 
-def _result(
-    job: Job, placement: Placement, symptoms: Any, digests: list[str], outputs: Any, left: str
-) -> RunResult:
+def _result(job: Job, placement: Placement, symptoms: Any, digests: list[str], outputs: Any, left: str) -> RunResult:
     digest = fingerprint("".join([*digests, job.memoryx.state_hash, left]).encode())
     tokens = np.stack(job.tokens, axis=1) if job.tokens else np.zeros((0, 0), np.int64)
     return RunResult(symptoms, outputs, digest, tuple(digests), job.memoryx, tokens, job, placement=placement)

@@ -165,7 +165,7 @@ class GoldenStates:
         """
         for number, state in enumerate(self._states):
             first = self._body + state["start"]
-            digest = hashlib.sha256(self._bytes[first : first + state["bytes"]]).hexdigest()
+            digest = hashlib.sha256(self._bytes[first : first + state["bytes"]].data).hexdigest()
             if digest != state["sha256"]:
                 raise BadFile(
                     self.path, f"state {number} is damaged: its SHA-256 does not match", cure="delete the file"

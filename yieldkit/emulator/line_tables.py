@@ -155,9 +155,7 @@ def line_table(
     if not np.array_equal(check, corner + 4 * by_count + 2 * by_line):
         return None
     by_row = np.zeros_like(corner)
-    words = {
-        number[name]: (cols * tensors[name].size if rows_ > 1 else 0) for name, (rows_, cols) in layout.items()
-    }
+    words = {number[name]: (cols * tensors[name].size if rows_ > 1 else 0) for name, (rows_, cols) in layout.items()}
     for row, slope in zip(corner, by_row, strict=True):
         if row[rows_of.KIND] != rows_of.GROUP:
             for operand in range(4):
@@ -168,10 +166,8 @@ def line_table(
 def _part(instr: Instr, axis: str, count: int, first: int) -> Instr:
     """An operation on `count` lines from `first` on."""
 
-    def moved(ref: Ref | None) -> Ref | None:
-        return None if ref is None else replace(ref, offset=ref.offset + first * ref.stride(axis))
+    def moved(ref: Ref) -> Ref:
+        return replace(ref, offset=ref.offset + first * ref.stride(axis))
 
     axes = tuple((name, count if name == axis else extent) for name, extent in instr.axes)
-    d, a = moved(instr.d), moved(instr.a)
-    assert d is not None and a is not None
-    return Instr(instr.op, axes, d, a, moved(instr.b))
+    return Instr(instr.op, axes, moved(instr.d), moved(instr.a), None if instr.b is None else moved(instr.b))

@@ -28,7 +28,16 @@ from yieldkit.emulator.lowering import Lowered, LoweredLaunch, Role
 from yieldkit.emulator.machine import Machine
 from yieldkit.workloads.program import Gemm, Launch
 
-__all__ = ["Part", "PartMachine", "links_from_start", "logged_from_start", "never_read", "part_of", "streams_of", "struck_part"]
+__all__ = [
+    "Part",
+    "PartMachine",
+    "links_from_start",
+    "logged_from_start",
+    "never_read",
+    "part_of",
+    "streams_of",
+    "struck_part",
+]
 
 I64 = npt.NDArray[np.int64]
 F32 = npt.NDArray[np.float32]
@@ -99,9 +108,7 @@ def counts_of(lowered: Lowered, low: LoweredLaunch, queue_depth: int) -> _Counts
     _kept(lowered)
     counted = _COUNTED[id(lowered)]
     if low.index not in counted:
-        zeros = {
-            fed.stream: np.zeros(input_shape(lowered.program, fed), np.float32) for fed in inputs_of(low.launch)
-        }
+        zeros = {fed.stream: np.zeros(input_shape(lowered.program, fed), np.float32) for fed in inputs_of(low.launch)}
         sent = []
         machine = Machine(lowered, queue_depth=queue_depth)
         for number in range(len(low.launch.phases)):
@@ -146,7 +153,7 @@ def _link_part(lowered: Lowered, low: LoweredLaunch, hook: LinkHook, queue_depth
 
 
 def never_read(low: LoweredLaunch, hooks: LaunchHooks) -> tuple[int, int, str] | None:
-    """Core and kind of a table word that is struck when no task will read it, or in bits that nothing reads; or None."""
+    """Core and kind of a table word struck when no task will read it any more, or in bits that nothing reads; or None."""
     if len(hooks.sram) != 1 or hooks != LaunchHooks(sram=hooks.sram):
         return None
     (hook,) = hooks.sram

@@ -26,9 +26,7 @@ from yieldkit.emulator.kernels.line_product import LINES, PANEL
 from yieldkit.emulator.layouts import OUT, STREAM, SUM, Plan
 from yieldkit.emulator.line_tables import line_table, lines_of
 from yieldkit.emulator.lowering import Lowered, LoweredLaunch
-from yieldkit.emulator.planning import table_of
 from yieldkit.emulator.tensor import TensorExecutor, _address, _dense
-from yieldkit.emulator.vector import copy_row, group
 from yieldkit.errors import BadInput
 from yieldkit.workloads.program import (
     AllReduce,
@@ -113,9 +111,7 @@ class Replay:
         BadInput: the program keeps tensors, or does something this cannot follow; the long way remains.
     """
 
-    def __init__(
-        self, lowered: Lowered, feeds: Sequence[Mapping[str, F32]], *, sums: bool = False
-    ) -> None:
+    def __init__(self, lowered: Lowered, feeds: Sequence[Mapping[str, F32]], *, sums: bool = False) -> None:
         kept = [tensor.name for tensor in lowered.tensors.values() if tensor.keep and not tensor.values]
         if kept:
             raise BadInput("a pass cannot be replayed whose tensors live on", value=kept)
@@ -212,12 +208,12 @@ class Replay:
             writes.append([new, -1, 1])
         total = -1
         if plan.sums:
-            array = taps.get(phase.name)
+            tap = taps.get(phase.name)
             shape = plan.sums if len(plan.sums) == 4 else (1, 1, 1, int(np.prod(plan.sums)))
-            total = self._keep(f"sums of {phase.name}", (np.zeros(1, np.float32) if array is None else array).reshape(
-                shape) if array is not None else np.zeros(shape, np.float32))
+            kept = np.zeros(shape, np.float32) if tap is None else tap.reshape(shape)
+            total = self._keep(f"sums of {phase.name}", kept)
             local[SUM] = total
-            if array is not None and self._sums:
+            if tap is not None and self._sums:
                 self._versions[total].out = phase.name
                 self.taps[phase.name] = total
                 writes.append([total, -1, 1])
@@ -257,9 +253,8 @@ class Replay:
             inside = frozenset(ends & set(written_by(phase)))
             lines = lines_of(phase, tensors, inside) if set(written_by(phase)) - inside else None
             if lines is not None:
-                layout = {
-                    name: self._versions[local[self.number[name]]].shape[:2] for name in tensors_of(phase)
-                }
+                shapes = {name: self._versions[local[self.number[name]]].shape for name in tensors_of(phase)}
+                layout = {name: (shape[0], shape[1]) for name, shape in shapes.items()}
                 rows = {layout[name][0] for name in written_by(phase)}
                 made = None
                 if len(rows) == 1:
@@ -290,15 +285,14 @@ class Replay:
         self._rows += len(table[0])
         self._tables.append(table)
         for name in read:
-            version = before[name]
-            self._reads.append((version, int(same.get(name, False))))
-            self._versions[version].last = number
+            self._reads.append((before[name], int(same.get(name, False))))
+            self._versions[before[name]].last = number
         for old in olds:
             self._versions[old].last = number
         if (number, getattr(phase, "stream", "")) in self._streams:
-            version = self._streams[number, getattr(phase, "stream", "")]
-            self._reads.append((version, 0))
-            self._versions[version].last = number
+            fed = self._streams[number, getattr(phase, "stream", "")]
+            self._reads.append((fed, 0))
+            self._versions[fed].last = number
         self._writes += writes
         step[kernel.S_READS_END], step[kernel.S_WRITES_END] = len(self._reads), len(self._writes)
         self._steps.append(step)
@@ -459,8 +453,8 @@ class Replay:
         count = kernel.run_event(event, self.golden, self.work, self._packed_work, *self._fixed(), outcome)
         last, phases, changed, nonfinite, words = (int(value) for value in outcome)
         struck = set(self._touched[:count].tolist())
-        outputs = {name: self._array(self.work, v) for name, v in self.outputs.items() if v in struck}
-        sums = {name: self._array(self.work, v) for name, v in self.taps.items() if v in struck}
+        outputs = {name: self._array(self.work, at) for name, at in self.outputs.items() if at in struck}
+        sums = {name: self._array(self.work, at) for name, at in self.taps.items() if at in struck}
         kernel.put_back(
             event, count, self.golden, self.work, self._packed_work, self.packed_golden, self._t_versions,
             self._t_products, self._box, self._touched,
@@ -496,9 +490,7 @@ def _reads(phase: Phase, name: str) -> bool:
         return False
     if isinstance(phase, Gemm):
         return name == phase.x or (name == phase.y and phase.accumulate)
-    if isinstance(phase, StreamIn):
-        return False
-    return True
+    return not isinstance(phase, StreamIn)
 
 
 def _goes_on(phase: Phase, name: str, lowered: Lowered) -> bool:

@@ -35,7 +35,6 @@ from yieldkit.emulator.layouts import OUT, STREAM, SUM, Layout, Plan, Widen, com
 from yieldkit.emulator.links import LinkGuard
 from yieldkit.emulator.lowering import Lowered, LoweredLaunch
 from yieldkit.emulator.machine import LaunchResult, Machine
-from yieldkit.emulator.partials import CleanLaunch
 from yieldkit.emulator.part_runs import (
     PartMachine,
     links_from_start,
@@ -45,6 +44,7 @@ from yieldkit.emulator.part_runs import (
     streams_of,
     struck_part,
 )
+from yieldkit.emulator.partials import CleanLaunch
 from yieldkit.emulator.plans import plans_of
 from yieldkit.emulator.reference import ReferenceExecutor
 from yieldkit.emulator.scan import LogicalScan
@@ -339,9 +339,7 @@ class TensorExecutor:
         self._compare_constants()
         return result
 
-    def _hash_of_whole(
-        self, low: LoweredLaunch, streams: Mapping[str, F32], hooks: LaunchHooks
-    ) -> Callable[[], str]:
+    def _hash_of_whole(self, low: LoweredLaunch, streams: Mapping[str, F32], hooks: LaunchHooks) -> Callable[[], str]:
         """What the hash of the whole rectangle's state will be, worked out when it is asked for."""
         start = {name: self.arrays[name].copy() for name in low.alive_at_start if name in self.arrays}
         fed = {name: array.copy() for name, array in streams.items()}
