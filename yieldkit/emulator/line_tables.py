@@ -155,9 +155,7 @@ def line_table(
     if not np.array_equal(check, corner + 4 * by_count + 2 * by_line):
         return None
     by_row = np.zeros_like(corner)
-    words = {
-        number[name]: (cols * tensors[name].size if rows_ > 1 else 0) for name, (rows_, cols) in layout.items()
-    }
+    words = {number[name]: (cols * tensors[name].size if rows_ > 1 else 0) for name, (rows_, cols) in layout.items()}
     for row, slope in zip(corner, by_row, strict=True):
         if row[rows_of.KIND] != rows_of.GROUP:
             for operand in range(4):

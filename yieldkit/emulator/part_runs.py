@@ -97,9 +97,7 @@ def counts_of(lowered: Lowered, low: LoweredLaunch, queue_depth: int) -> _Counts
     _kept(lowered)
     counted = _COUNTED[id(lowered)]
     if low.index not in counted:
-        zeros = {
-            fed.stream: np.zeros(input_shape(lowered.program, fed), np.float32) for fed in inputs_of(low.launch)
-        }
+        zeros = {fed.stream: np.zeros(input_shape(lowered.program, fed), np.float32) for fed in inputs_of(low.launch)}
         sent = []
         machine = Machine(lowered, queue_depth=queue_depth)
         for number in range(len(low.launch.phases)):
@@ -131,6 +129,9 @@ def struck_part(lowered: Lowered, low: LoweredLaunch, hooks: LaunchHooks, queue_
 
 
 def _link_part(lowered: Lowered, low: LoweredLaunch, hook: LinkHook, queue_depth: int) -> Part | None:
+    if hook.duplicate or hook.credit:
+        # What comes after the struck word differs in number, or in the room it finds: to the end of the launch.
+        return None
     core = hook.r * lowered.program.cols + hook.c
     ends = np.cumsum(counts_of(lowered, low, queue_depth).sent[:, core, hook.colour, hook.port])
     if hook.nth >= ends[-1]:

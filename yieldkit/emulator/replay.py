@@ -26,9 +26,7 @@ from yieldkit.emulator.kernels.line_product import LINES, PANEL
 from yieldkit.emulator.layouts import OUT, STREAM, SUM, Plan
 from yieldkit.emulator.line_tables import line_table, lines_of
 from yieldkit.emulator.lowering import Lowered, LoweredLaunch
-from yieldkit.emulator.planning import table_of
 from yieldkit.emulator.tensor import TensorExecutor, _address, _dense
-from yieldkit.emulator.vector import copy_row, group
 from yieldkit.errors import BadInput
 from yieldkit.workloads.program import (
     AllReduce,
@@ -113,9 +111,7 @@ class Replay:
         BadInput: the program keeps tensors, or does something this cannot follow; the long way remains.
     """
 
-    def __init__(
-        self, lowered: Lowered, feeds: Sequence[Mapping[str, F32]], *, sums: bool = False
-    ) -> None:
+    def __init__(self, lowered: Lowered, feeds: Sequence[Mapping[str, F32]], *, sums: bool = False) -> None:
         kept = [tensor.name for tensor in lowered.tensors.values() if tensor.keep and not tensor.values]
         if kept:
             raise BadInput("a pass cannot be replayed whose tensors live on", value=kept)
@@ -213,8 +209,12 @@ class Replay:
         if plan.sums:
             array = taps.get(phase.name)
             shape = plan.sums if len(plan.sums) == 4 else (1, 1, 1, int(np.prod(plan.sums)))
-            total = self._keep(f"sums of {phase.name}", (np.zeros(1, np.float32) if array is None else array).reshape(
-                shape) if array is not None else np.zeros(shape, np.float32))
+            total = self._keep(
+                f"sums of {phase.name}",
+                (np.zeros(1, np.float32) if array is None else array).reshape(shape)
+                if array is not None
+                else np.zeros(shape, np.float32),
+            )
             local[SUM] = total
             if array is not None and self._sums:
                 self._versions[total].out = phase.name
@@ -256,9 +256,7 @@ class Replay:
             inside = frozenset(ends & set(written_by(phase)))
             lines = lines_of(phase, tensors, inside) if set(written_by(phase)) - inside else None
             if lines is not None:
-                layout = {
-                    name: self._versions[local[self.number[name]]].shape[:2] for name in tensors_of(phase)
-                }
+                layout = {name: self._versions[local[self.number[name]]].shape[:2] for name in tensors_of(phase)}
                 rows = {layout[name][0] for name in written_by(phase)}
                 made = None
                 if len(rows) == 1:

@@ -35,8 +35,8 @@ from yieldkit.emulator.layouts import OUT, STREAM, SUM, Layout, Plan, Widen, com
 from yieldkit.emulator.links import LinkGuard
 from yieldkit.emulator.lowering import Lowered, LoweredLaunch
 from yieldkit.emulator.machine import LaunchResult, Machine
-from yieldkit.emulator.partials import CleanLaunch
 from yieldkit.emulator.part_runs import links_from_start, never_read, part_of, streams_of, struck_part
+from yieldkit.emulator.partials import CleanLaunch
 from yieldkit.emulator.plans import plans_of
 from yieldkit.emulator.reference import ReferenceExecutor
 from yieldkit.emulator.scan import LogicalScan
@@ -265,6 +265,8 @@ class TensorExecutor:
         """Run here all phases but those that the fault can touch (see `part_runs`); None where that is all of them."""
         if self.machine is not None or self.sram_code != "none" or self._after(low).tables_id == low.tables_id:
             return None
+        if hooks.links and self.guard.kind != "none":
+            return None
         unread = never_read(low, hooks)
         part = None
         if unread is None and self.rows * self.cols < self.window_from:
@@ -286,7 +288,7 @@ class TensorExecutor:
         lost = any(hook.drop for hook in part.hooks.links)
         # Where no word is lost, queues of any depth end alike, and deep ones make for fewer visits.
         depth = self.queue_depth if lost else max(self.queue_depth, DEEP)
-        machine = Machine(self.lowered, queue_depth=depth, sequence=self.sequence)
+        machine = Machine(self.lowered, queue_depth=depth, guard=self.guard)
         alive = tuple(self.arrays)
         for name in alive:
             machine.write(name, self.arrays[name])
@@ -309,7 +311,7 @@ class TensorExecutor:
         start = sum(len(other.launch.phases) for other in self.lowered.launches[: low.index])
         for number in range(first, last + 1):
             for name in written_by(low.launch.phases[number]):
-                self._put(name, _compact(machine.read(name), self.lowered.tensors[name].over))
+                self._put(name, compact_blocks(machine.read(name), self.lowered.tensors[name].over))
         for number in range(first, last + 1):
             for name in self._plans.dead[start + number]:
                 self._drop(name)
@@ -320,13 +322,11 @@ class TensorExecutor:
         following = self._after(low)
         self.arrays, self._layout = {}, {}
         for name in self._alive_after(low, following):
-            self._put(name, _compact(machine.read(name), self.lowered.tensors[name].over))
+            self._put(name, compact_blocks(machine.read(name), self.lowered.tensors[name].over))
         self._compare_constants()
         return result
 
-    def _hash_of_whole(
-        self, low: LoweredLaunch, streams: Mapping[str, F32], hooks: LaunchHooks
-    ) -> Callable[[], str]:
+    def _hash_of_whole(self, low: LoweredLaunch, streams: Mapping[str, F32], hooks: LaunchHooks) -> Callable[[], str]:
         """What the hash of the whole rectangle's state will be, worked out when it is asked for."""
         start = {name: self.arrays[name].copy() for name in low.alive_at_start if name in self.arrays}
         fed = {name: array.copy() for name, array in streams.items()}

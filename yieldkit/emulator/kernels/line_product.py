@@ -126,7 +126,9 @@ def _lines(typingctx, count, a, a_line, a_tile, b, out, tiles, k_tile):
 
 
 @njit(cache=True, error_model="numpy", nogil=True)
-def line_product(a, kc, a_tile, tiles, packed, panel_from, panel_to, size_n, y, nc, y_block, sums, fmt, adds, count, room):
+def line_product(
+    a, kc, a_tile, tiles, packed, panel_from, panel_to, size_n, y, nc, y_block, sums, fmt, adds, count, room
+):
     """Lines of y = a W, or y + a W where `adds`; the fp32 totals also go to `sums` where that is not 0.
 
     `a`, `packed`, `y` and `sums` are addresses, `a`, `y` and `sums` of the first line: a[tiles][line][kc] with `a_tile`

@@ -135,8 +135,11 @@ def run_plain(state, taps, budget, core, burst):
                 break
             if done >= burst:
                 break
-            if memory_d and not tapped and (memory_a or (hold_a and a0 != 0)) and (
-                not two or memory_b or (hold_b and b0 != 0)
+            if (
+                memory_d
+                and not tapped
+                and (memory_a or (hold_a and a0 != 0))
+                and (not two or memory_b or (hold_b and b0 != 0))
             ):
                 # To the end of the innermost loop that ends first there is nothing to wait for.
                 count = min(ed0 - d0, ea0 - a0, burst - done, most - elements)

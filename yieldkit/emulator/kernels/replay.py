@@ -211,7 +211,10 @@ def run_event(event, golden, work, packed, steps, reads, writes, versions, base,
             outcome[O_CHANGED] += 1
             for r in range(box[v, 0], box[v, 1]):
                 for c in range(version[V_COLS]):
-                    at = version[V_OFFSET] + ((r * version[V_COLS] + c) * version[V_LINES] + box[v, 2]) * version[V_WORDS]
+                    at = (
+                        version[V_OFFSET]
+                        + ((r * version[V_COLS] + c) * version[V_LINES] + box[v, 2]) * version[V_WORDS]
+                    )
                     for j in range(at, at + (box[v, 3] - box[v, 2]) * version[V_WORDS]):
                         outcome[O_WORDS] += work_words[j] != golden_words[j]
                         outcome[O_NONFINITE] += (work_words[j] & infinite) == infinite
