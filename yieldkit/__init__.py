@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from yieldkit.burnin import Campaign, CampaignRun, outcome_table
     from yieldkit.defects import BoseEinstein, Defects, Murphy, NegativeBinomial, Poisson, Seeds
     from yieldkit.diagnosis import Baseline, Verdict, confusion, diagnose
-    from yieldkit.emulator import Program, RunResult, Symptoms, run
+    from yieldkit.emulator import Program, RunResult, Symptoms, corrupt, run
     from yieldkit.fabric import Fabric, FirmwareImage
     from yieldkit.faultmap import FaultMap
     from yieldkit.faults import FaultEvent, FaultPlan, FaultSampler
@@ -51,6 +51,7 @@ _HOMES: Final[dict[str, str]] = {
     "WaferSpec": "yieldkit.wafer",
     "check_plan": "yieldkit.repair",
     "confusion": "yieldkit.diagnosis",
+    "corrupt": "yieldkit.emulator",
     "diagnose": "yieldkit.diagnosis",
     "outcome_table": "yieldkit.burnin",
     "plan_repair": "yieldkit.repair",
@@ -92,6 +93,7 @@ __all__ = [
     "burnin",
     "check_plan",
     "confusion",
+    "corrupt",
     "diagnose",
     "faults",
     "outcome_table",

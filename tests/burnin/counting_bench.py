@@ -11,18 +11,20 @@ import hashlib
 import os
 import signal
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from yieldkit.burnin.spec import CampaignSpec
-from yieldkit.burnin.trial import TrialRecord
+from yieldkit.burnin.trial import FaultClass, TrialRecord
 from yieldkit.emulator.symptoms import COMPLETED, STALL_DETECTED, CoreScan, Symptoms
 from yieldkit.errors import BadSpec
 from yieldkit.files import fingerprint
 from yieldkit.rng import generator
 
+RATES = {"sign": 0.3, "exponent_msb": 0.9, "mantissa_low": 0.02, "unused": 0.0}
 LABELS = ("MASKED_OVERWRITTEN", "BENIGN", "SDC_BITS", "STALL_DROP")
 
 
@@ -41,6 +43,23 @@ class CountingBench:
         self.task_fingerprint = fingerprint([spec.program.parameters, os.environ.get("COUNTING_VERSION", "1")])
         if pids := os.environ.get("COUNTING_PIDS"):
             (Path(pids) / str(os.getpid())).touch()
+
+    @property
+    def classes(self) -> tuple[FaultClass, ...]:
+        """Three sites with four bits each; the rarer the bit, the more often it hurts."""
+        kinds = ["link_drop", "sram_weights", "sram_activations"]
+        bits = {"sign": 40, "exponent_msb": 10, "mantissa_low": 900, "unused": 2000}
+        sites = {"link_drop": 1, "sram_weights": 3, "sram_activations": 5}
+        return tuple(
+            FaultClass(site, bit, "forward", sites[site] * size) for site in kinds for bit, size in bits.items()
+        )
+
+    def trial_of(self, k: int, fault: FaultClass) -> TrialRecord:
+        chance = RATES[fault.bit] * (1.0 if fault.site == "sram_weights" else 0.5)
+        hit = generator(self.spec.campaign.seed, "tests.counting.of", k).random() < chance
+        record = self.trial(k)
+        kind = "link_drop" if fault.site == "link_drop" else "sram_data"
+        return replace(record, truth={**record.truth, "kind": kind}, label="NAN_HW" if hit else "BENIGN")
 
     def trial(self, k: int) -> TrialRecord:
         self._misbehave(k)

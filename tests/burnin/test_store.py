@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import math
 import sqlite3
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from yieldkit.burnin.store import STORE_NAME, Store
 from yieldkit.burnin.tally import Tally
-from yieldkit.burnin.trial import TrialRecord
+from yieldkit.burnin.trial import FaultClass, TrialRecord, TrialRow
 from yieldkit.errors import BadFile, BadInput
 
 META = {"identity": {"seed": 1}, "spec": {}, "versions": {}}
@@ -65,7 +66,7 @@ def test_truth_facts_and_label_have_columns_of_their_own(tmp_path):
     columns = [row[1] for row in connection.execute("PRAGMA table_info(trials)")]
     (seen,) = connection.execute("SELECT observations || metrics FROM trials").fetchone()
     connection.close()
-    assert columns == ["k", "kind", "label", "truth", "observations", "metrics"]
+    assert columns == list(TrialRow._fields)
     assert "sram_data" not in seen
     assert "BENIGN" not in seen
 
@@ -161,3 +162,35 @@ def test_damage_anywhere_is_seen_or_harmless(tmp_path):
     path.write_bytes(data[: len(data) // 2])
     with pytest.raises(BadFile, match="damaged"):
         read_all(path)
+
+
+def test_allocations_and_classes_are_kept_and_another_allocation_is_refused(tmp_path):
+    classes = [FaultClass("sram_weights", "sign", "forward", 1 << 70), FaultClass("route", "live", "head", 9)]
+    with Store.writer(tmp_path / "s", meta=META) as store:
+        plan = {(0, "sram_weights/sign"): 2, (1, "route/live"): 2, (1, "route/unused"): 0}
+        store.add_chunk(*chunk(0, 2), task_fingerprint="t", classes=classes, allocation=(0, plan))
+        store.add_chunk(*chunk(2, 4), task_fingerprint="t", classes=classes, allocation=(0, plan))
+        assert store.classes() == tuple(classes)
+        assert store.allocation(0) == {(0, "sram_weights/sign"): 2, (1, "route/live"): 2}
+        assert store.allocation(1) is None
+        with pytest.raises(BadInput, match="another allocation"):
+            store.add_chunk(*chunk(4, 6), task_fingerprint="t", allocation=(0, {(0, "route/live"): 4}))
+        assert store.covered() == [(0, 4)]
+        store.add_chunk(*chunk(4, 6), task_fingerprint="t", allocation=(1, {(0, "route/live"): 4}))
+        assert store.allocations() == {0: store.allocation(0), 1: {(0, "route/live"): 4}}
+
+
+def test_cells_are_counted_by_class_model_and_weight(tmp_path):
+    rows = [replace(record(k, "SDC_BITS"), site="route", bit="live", phase="head", weight=0.5) for k in range(3)]
+    rows.append(replace(record(3), site="route", bit="unused", phase="head", weight=2.0))
+    with Store.writer(tmp_path / "s", meta=META) as store:
+        store.add_chunk(0, 4, [one.to_row() for one in rows], task_fingerprint="t")
+        tally = store.tally()
+        assert tally == Tally.of(rows)
+        assert tally == store.rounds(2, below=4)[0] + store.rounds(2, below=4)[1]
+        assert store.record(3).text() == rows[3].text()
+    assert sorted((cell.bit, cell.weight, cell.half, count) for cell, count in tally.cells.items()) == [
+        ("live", 0.5, 0, 2),
+        ("live", 0.5, 1, 1),
+        ("unused", 2.0, 1, 1),
+    ]

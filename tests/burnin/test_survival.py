@@ -5,10 +5,12 @@ from __future__ import annotations
 import os
 import re
 import signal
+import sqlite3
 import subprocess
 import sys
 import tempfile
 import time
+from contextlib import closing
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +18,7 @@ import pytest
 
 from tests.burnin.specs import BENCHES, campaign, rows, write_spec
 from yieldkit.burnin import CampaignRun
+from yieldkit.burnin.store import STORE_NAME
 from yieldkit.errors import BadFile, YieldkitError
 from yieldkit.rng import generator
 
@@ -63,6 +66,14 @@ def stored(out):
         return 0
 
 
+def integrity(out):
+    """SQLite's own word for the file, "ok" when nothing in it contradicts the rest."""
+    if not (out / STORE_NAME).exists():
+        return "ok"
+    with closing(sqlite3.connect(f"file:{out / STORE_NAME}?mode=ro", uri=True)) as connection:
+        return connection.execute("PRAGMA integrity_check").fetchone()[0]
+
+
 def kill_at_random(tmp_path, *, kills, jobs, seed):
     """Kill -9 until enough, each time at another moment; then run to the end."""
     spec = write_spec(tmp_path)
@@ -79,6 +90,7 @@ def kill_at_random(tmp_path, *, kills, jobs, seed):
         process.kill()
         process.communicate()
         seen.append(stored(out))
+        assert integrity(out) == "ok"
     process = start(spec, out, *options(WORK, TRIALS), jobs=jobs)
     _, errors = process.communicate()
     assert process.returncode == 0, errors
@@ -123,6 +135,57 @@ def test_workers_leave_with_a_killed_runner(tmp_path):
     process.communicate()
     workers = [int(path.name) for path in pids.iterdir()]
     wait_for(lambda: not any(Path(f"/proc/{pid}").exists() for pid in workers), seconds=20)
+
+
+def kill_workers_at_random(tmp_path, *, kills, seed):
+    """Kill -9 of one worker after the other, each some moment after it has begun, while the run goes on."""
+    pids = tmp_path / "pids"
+    pids.mkdir()
+    spec, out = write_spec(tmp_path), tmp_path / "out"
+    rng = generator(seed, "tests.kill.worker")
+    gone, runs = set(), 0
+
+    def alive():
+        found = {int(path.name) for path in pids.iterdir()} - gone - {process.pid}
+        return sorted(pid for pid in found if Path(f"/proc/{pid}").exists())
+
+    while True:
+        process = start(spec, out, *options("program.work=6000", TRIALS), jobs=2, env={"COUNTING_PIDS": str(pids)})
+        runs += 1
+        while len(gone) < kills:
+            wait_for(lambda process=process: alive() or process.poll() is not None)
+            if process.poll() is not None:
+                break
+            time.sleep(float(rng.uniform(0.0, 0.3)))
+            if workers := alive():
+                victim = workers[int(rng.integers(len(workers)))]
+                os.kill(victim, signal.SIGKILL)
+                gone.add(victim)
+        _, errors = process.communicate()
+        assert integrity(out) == "ok"
+        if process.returncode == 0:
+            return CampaignRun.load(out, benches=BENCHES), len(gone), runs
+        # Killed twice while it ran alone, which the run must take for the chunk's own fault.
+        assert (process.returncode, "died twice on trials" in errors) == (1, True), errors
+        assert runs <= kills
+
+
+def test_kill_9_of_workers_at_random_moments(uninterrupted, tmp_path):
+    run, killed, _ = kill_workers_at_random(tmp_path, kills=3, seed=1)
+    assert killed == 3
+    assert rows(run) == uninterrupted
+
+
+@pytest.mark.long
+def test_kill_9_of_workers_fifty_times(uninterrupted, tmp_path):
+    total = part = 0
+    while total < 50:
+        folder = tmp_path / str(part)
+        folder.mkdir()
+        run, killed, _ = kill_workers_at_random(folder, kills=5, seed=200 + part)
+        assert rows(run) == uninterrupted
+        assert killed > 0
+        total, part = total + killed, part + 1
 
 
 def test_killed_workers_take_at_most_their_chunk(uninterrupted, tmp_path, monkeypatch):

@@ -67,6 +67,16 @@ HAPPY = {
 ELSEWHERE = {("demo",), ("emulate", "calibrate")}  # tests/chain, tests/emulator/test_calibration.py
 
 
+@pytest.mark.parametrize("kind", ["stencil", "cg"])
+def test_programs_of_grids(kind, tmp_path):
+    program = tmp_path / "program.json"
+    made = call("emulate", "program", kind, "--rows", 2, "--cols", 3, "--depth", 4, "--out", program)
+    assert made.status == 0, made.err
+    ran = call("emulate", "run", program, "--perfect", "2x3", "--steps", 9)
+    assert ran.status == 0, ran.err
+    assert {"stencil": "gain ", "cg": "residual 1 to "}[kind] in ran.out
+
+
 def test_every_command_is_tested():
     commands = {path for path, command in ALL.items() if not isinstance(command, click.Group)}
     assert commands == set(HAPPY) | ELSEWHERE

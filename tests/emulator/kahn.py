@@ -107,8 +107,11 @@ class Core:
             task = word >> 7 & 0xFFF
 
 
-def play(low, index, sram, streams):
-    """Words and kinds by (r, c, port, colour), the ramp to the core as port 4; `sram` uint32[rows, cols, words]."""
+def play(low, index, sram, streams, make=None):
+    """Words and kinds by (r, c, port, colour), the ramp to the core as port 4; `sram` uint32[rows, cols, words].
+
+    `make((r, c), sram, inbox, send)` gives the core at a place, where it is not to be a plain one.
+    """
     launch = low.launches[index]
     rows, cols = launch.role_of.shape
     log = defaultdict(list)
@@ -122,7 +125,8 @@ def play(low, index, sram, streams):
     def sender(r, c):
         return lambda colour, word, kind: queue[r, c, FROM_CORE, colour].append((word, kind))
 
-    cores = [[Core(sram[r, c], inbox[r][c], sender(r, c)) for c in range(cols)] for r in range(rows)]
+    make = make or (lambda place, words, box, send: Core(words, box, send))
+    cores = [[make((r, c), sram[r, c], inbox[r][c], sender(r, c)) for c in range(cols)] for r in range(rows)]
     routes = [[launch.roles[launch.role_of[r, c]].routes for c in range(cols)] for r in range(rows)]
 
     def route(r, c, colour):

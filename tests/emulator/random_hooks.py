@@ -2,13 +2,28 @@
 
 from __future__ import annotations
 
+from dataclasses import fields, replace
+
 import numpy as np
 
-from yieldkit.emulator.hooks import LaunchHooks, LinkHook, RegisterHook, ResultHook, RouteHook, SramHook
+from yieldkit.emulator.hooks import (
+    ALL_BITS,
+    IndexHook,
+    LaunchHooks,
+    LinkHook,
+    OperandHook,
+    ProductHook,
+    RegisterHook,
+    ResultHook,
+    RouteHook,
+    SlowHook,
+    SramHook,
+)
 
-__all__ = ["HOOKS", "random_hooks"]
+__all__ = ["CORE_HOOKS", "HOOKS", "random_hooks", "with_model"]
 
 HOOKS = ("table", "data", "route", "register", "result", "drop", "flip")
+CORE_HOOKS = ("table", "data", "route", "register", "result", "operand", "product", "index", "slow")
 STEP = ((-1, 0), (0, 1), (1, 0), (0, -1))
 
 
@@ -58,6 +73,22 @@ class _Place:
         element = int(self.rng.choice([0, 1, 2, 5]))
         return LaunchHooks(results=(ResultHook(self.r, self.c, self.task(), element, self.bit()),))
 
+    def at(self):
+        return self.r, self.c, self.task(), int(self.rng.choice([0, 0, 1, 2, 3, 7]))
+
+    def operand(self):
+        return LaunchHooks(operands=(OperandHook(*self.at(), int(self.rng.integers(1, 3)), self.bit()),))
+
+    def product(self):
+        return LaunchHooks(products=(ProductHook(*self.at(), self.bit()),))
+
+    def index(self):
+        where = int(self.rng.integers(3)), int(self.rng.integers(3))
+        return LaunchHooks(indices=(IndexHook(*self.at(), *where, self.bit(3)),))
+
+    def slow(self):
+        return LaunchHooks(slow=(SlowHook(self.r, self.c, float(self.rng.choice([1.3, 4.0]))),))
+
     def link(self, drop):
         inside = [p for p, (dr, dc) in enumerate(STEP) if 0 <= self.r + dr < self.rows and 0 <= self.c + dc < self.cols]
         sends = [
@@ -85,3 +116,29 @@ def random_hooks(rng, lowered, low, count=1, kinds=HOOKS):
     for _ in range(count):
         hooks += getattr(_Place(rng, lowered, low), str(rng.choice(kinds)))()
     return hooks
+
+
+def with_model(rng, hooks):
+    """The same places with any model of fault, once or to the end of the launch."""
+
+    def other(hook):
+        names = {field.name for field in fields(hook)}
+        if "keep" not in names:
+            return hook
+        model = str(rng.choice(["flip", "bits", "stuck at 0", "stuck at 1", "value", "zero"]))
+        mask = hook.mask
+        if model == "bits":
+            mask = 3 << int(rng.integers(14)) if rng.random() < 0.5 else int(rng.integers(1, 1 << 16))
+        changes = {
+            "flip": {},
+            "bits": {"mask": mask},
+            "stuck at 0": {"mask": 0, "keep": ALL_BITS ^ mask},
+            "stuck at 1": {"keep": ALL_BITS ^ mask},
+            "value": {"mask": int(rng.integers(1 << 16)), "keep": 0},
+            "zero": {"mask": 0, "keep": 0},
+        }[model]
+        if "lasts" in names and rng.random() < 0.5:
+            changes["lasts"] = True
+        return replace(hook, **changes)
+
+    return LaunchHooks(*(tuple(other(hook) for hook in getattr(hooks, kind.name)) for kind in fields(hooks)))

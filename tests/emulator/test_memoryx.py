@@ -7,7 +7,7 @@ from tests.emulator.tiny import GPT, batches, tiny_gpt
 from yieldkit.emulator.job import Job
 from yieldkit.emulator.memoryx import MemoryX, initial_parameters
 from yieldkit.errors import BadInput
-from yieldkit.workloads.gpt import GptShape, parameters
+from yieldkit.workloads.gpt import GptShape, gpt_parameters, parameters
 from yieldkit.workloads.program import Launch, Program, StreamIn, StreamOut, Tensor
 
 
@@ -103,7 +103,7 @@ def test_a_copy_is_a_state_of_its_own():
 
 def test_initial_weights():
     shape = GptShape(**GPT)
-    one, same, other = (initial_parameters(shape, seed) for seed in (3, 3, 4))
+    one, same, other = (initial_parameters(gpt_parameters(shape), seed) for seed in (3, 3, 4))
     assert {n: w.shape for n, w in one.items()} == parameters(shape)
     for name, weight in one.items():
         assert (weight == same[name]).all()

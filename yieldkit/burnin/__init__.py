@@ -10,7 +10,9 @@ from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
     from yieldkit.burnin.campaign import Campaign, CampaignRun, Replay
+    from yieldkit.burnin.dask_executor import dask_crew, dask_executor
     from yieldkit.burnin.example import EXAMPLE_SPEC
+    from yieldkit.burnin.merge import Merged, merge_runs
     from yieldkit.burnin.outcomes import outcome_table
     from yieldkit.burnin.progress import show_progress
     from yieldkit.burnin.runner import Progress, TrialFailure
@@ -27,6 +29,7 @@ _HOMES: Final = {
     "Campaign": "campaign",
     "CampaignRun": "campaign",
     "CampaignSpec": "spec",
+    "Merged": "merge",
     "Progress": "runner",
     "Replay": "campaign",
     "StopRequest": "stopping",
@@ -34,6 +37,9 @@ _HOMES: Final = {
     "TrialFailure": "runner",
     "TrialRecord": "trial",
     "baseline_of": "verdict",
+    "dask_crew": "dask_executor",
+    "dask_executor": "dask_executor",
+    "merge_runs": "merge",
     "open_bench": "trial",
     "outcome_table": "outcomes",
     "show_progress": "progress",
@@ -48,6 +54,7 @@ __all__ = [
     "Campaign",
     "CampaignRun",
     "CampaignSpec",
+    "Merged",
     "Progress",
     "Replay",
     "StopRequest",
@@ -55,6 +62,9 @@ __all__ = [
     "TrialFailure",
     "TrialRecord",
     "baseline_of",
+    "dask_crew",
+    "dask_executor",
+    "merge_runs",
     "open_bench",
     "outcome_table",
     "show_progress",

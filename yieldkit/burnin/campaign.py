@@ -15,15 +15,16 @@ from pydantic import ValidationError
 from yieldkit.burnin.executors import MakeExecutor
 from yieldkit.burnin.folder import keep_inputs, only_writer, writer_is_alive
 from yieldkit.burnin.identity import FileInput, identity_differences, identity_of, read_inputs
+from yieldkit.burnin.parts import Part, join_ranges
 from yieldkit.burnin.runner import Progress, run_chunks
 from yieldkit.burnin.schedule import Decision, Ledger
 from yieldkit.burnin.spec import CampaignSpec
 from yieldkit.burnin.spec_file import apply_overrides, parse_toml, toml_text, validate, with_absolute_paths
 from yieldkit.burnin.stopping import StopRequest, stop_on_signals
-from yieldkit.burnin.store import STORE_NAME, Store
+from yieldkit.burnin.store import STORE_NAME, Allocation, Store
 from yieldkit.burnin.tally import Tally
-from yieldkit.burnin.trial import TrialRecord
-from yieldkit.burnin.worker import same_bench
+from yieldkit.burnin.trial import FaultClass, TrialRecord
+from yieldkit.burnin.worker import run_trial_alone
 from yieldkit.errors import BadFile, BadInput
 from yieldkit.files import fingerprint, read_bytes, write_bytes
 from yieldkit.version import __version__
@@ -31,9 +32,10 @@ from yieldkit.version import __version__
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["Campaign", "CampaignRun", "Replay"]
+__all__ = ["SPEC_NAME", "Campaign", "CampaignRun", "Replay", "write_if_new"]
 
 SPEC_NAME: Final = "spec.toml"
+_FRAME_COLUMNS: Final = ("k", "kind", "label", "site", "bit", "phase", "model", "weight")
 
 
 @dataclass(frozen=True)
@@ -95,11 +97,14 @@ class Campaign:
         """Carry out trial `k` alone, in this process.
 
         Raises:
-            BadInput: k is not a trial number.
+            BadInput: k is not a trial number, or its stratum was decided by the rounds of a run.
         """
+        return self._replay(k, None)
+
+    def _replay(self, k: int, allocation: Allocation | None) -> TrialRecord:
         if isinstance(k, bool) or k != int(k) or k < 0:
             raise BadInput("a trial is numbered from 0", value=k)
-        record = same_bench(self.spec.model_dump_json(), self.benches).trial(int(k))
+        record = run_trial_alone(self.spec.model_dump_json(), self.benches, int(k), allocation)
         return TrialRecord.from_dict(record.to_dict())
 
     def run(
@@ -109,13 +114,18 @@ class Campaign:
         jobs: int = 1,
         make_executor: MakeExecutor | None = None,
         stop: StopRequest | None = None,
+        part: str = "",
+        options: str = "",
     ) -> CampaignRun:
         """Run what is missing in `out_dir` and return it; SIGINT and SIGTERM stop it with everything done kept.
 
         Arguments and errors as in `iter_run`.
         """
         with stop_on_signals() as on_signal:
-            for _ in self.iter_run(out_dir, jobs=jobs, make_executor=make_executor, stop=stop or on_signal):
+            steps = self.iter_run(
+                out_dir, jobs=jobs, make_executor=make_executor, stop=stop or on_signal, part=part, options=options
+            )
+            for _ in steps:
                 pass
         return CampaignRun.load(out_dir, benches=self.benches)
 
@@ -126,6 +136,8 @@ class Campaign:
         jobs: int = 1,
         make_executor: MakeExecutor | None = None,
         stop: StopRequest | None = None,
+        part: str = "",
+        options: str = "",
     ) -> Iterator[Progress]:
         """Run what is missing in `out_dir`, yielding where it stands at the start and after every commit.
 
@@ -137,6 +149,10 @@ class Campaign:
             jobs: 1 runs in this process, more in worker processes.
             make_executor: another source of executors (`concurrent.futures`), called with the number of workers.
             stop: ask it for a stop between commits.
+            part: "i/n": carry out the i-th of n parts only, for folders that are merged later (`merge_runs`). Where
+                rounds decide (a stop rule, or allocation to strata), each round that may run is shared out, and the
+                parts have to be merged before the next.
+            options: further options of the command line that is printed when the run is stopped.
 
         Raises:
             BadInput: the folder belongs to another campaign (the fields that differ are named), another process is
@@ -147,7 +163,8 @@ class Campaign:
         if jobs < 1 or jobs != int(jobs):
             raise BadInput("jobs must be a whole number of at least 1", value=jobs)
         folder = Path(out_dir)
-        ledger = self._peek(folder)
+        mine = Part.parse(part) if part else None
+        ledger = self._peek(folder, mine)
         if ledger is not None and ledger.finished:
             yield _standing(ledger)
             return
@@ -165,8 +182,8 @@ class Campaign:
                     store.set_meta(meta)
                 self._refuse_unlike(folder, store.meta("identity"))
                 store.set_meta({"spec": kept})
-                _write_if_new(folder / SPEC_NAME, toml_text(kept))
-                ledger = self._ledger(store)
+                write_if_new(folder / SPEC_NAME, toml_text(kept))
+                ledger = self._ledger(store, mine)
                 yield _standing(ledger)
                 yield from run_chunks(
                     store,
@@ -177,10 +194,11 @@ class Campaign:
                     jobs=jobs,
                     make_executor=make_executor,
                     stop=stop,
+                    options=f"--part {mine} {options}".strip() if mine else options,
                 )
                 store.finish()
 
-    def _peek(self, folder: Path) -> Ledger | None:
+    def _peek(self, folder: Path, part: Part | None = None) -> Ledger | None:
         """The ledger of a store that is there, without a write."""
         path = folder / STORE_NAME
         try:
@@ -190,13 +208,24 @@ class Campaign:
                 if not store.covered():
                     return None
                 self._refuse_unlike(folder, store.meta("identity"))
-                return self._ledger(store)
+                return self._ledger(store, part)
         except OSError as error:
             raise BadFile(folder, f"cannot be read: {error.strerror}") from error
 
-    def _ledger(self, store: Store) -> Ledger:
+    @property
+    def decides_by_round(self) -> bool:
+        """What later rounds do, or whether there are any, hangs on the earlier ones."""
+        strata = self.spec.strata
+        return self.spec.campaign.stop is not None or (strata is not None and strata.allocation == "neyman")
+
+    def _ledger(self, store: Store, part: Part | None = None) -> Ledger:
         plan = self.spec.campaign
-        return Ledger(plan, store.covered(), store.rounds(plan.round, below=plan.trials))
+        covered = store.covered()
+        if part is not None:
+            # What others carry out is as good as covered: it is not handed out, and not counted either.
+            covered = join_ranges([*covered, *part.others(plan, by_round=self.decides_by_round)])
+        rounds = store.rounds(plan.round, below=plan.trials)
+        return Ledger(plan, covered, rounds, spec=self.spec, classes=store.classes())
 
     def _refuse_unlike(self, folder: Path, stored: Mapping[str, Any]) -> None:
         if differences := identity_differences(stored, self.identity):
@@ -303,6 +332,16 @@ class CampaignRun:
         with self._store() as store:
             return self.campaign._ledger(store).decision
 
+    def classes(self) -> tuple[FaultClass, ...]:
+        """Classes of faults with their populations, as the bench gave them with the first commit."""
+        with self._store() as store:
+            return store.classes()
+
+    def allocations(self) -> dict[int, Allocation]:
+        """Trials of each (half, stratum) in every round that has begun; empty without strata."""
+        with self._store() as store:
+            return store.allocations()
+
     def tally(self) -> Tally:
         """Counts by kind of fault and label."""
         with self._store() as store:
@@ -319,7 +358,10 @@ class CampaignRun:
             return store.record(k)
 
     def to_frame(self) -> pd.DataFrame:
-        """One row a trial: `k`, `kind`, `label`, `truth.*`, `seen.*`, `metric.*`; lists stay lists."""
+        """One row a trial: `k`, `kind`, `label`, its class, model and weight, `truth.*`, `seen.*`, `metric.*`.
+
+        Lists stay lists.
+        """
         import pandas as pd
 
         rows = [
@@ -327,21 +369,30 @@ class CampaignRun:
                 "k": record.k,
                 "kind": record.kind,
                 "label": record.label,
+                "site": record.site,
+                "bit": record.bit,
+                "phase": record.phase,
+                "model": record.model,
+                "weight": record.weight,
                 **{f"truth.{name}": value for name, value in record.truth.items()},
                 **{f"seen.{name}": value for name, value in record.observations.items()},
                 **{f"metric.{name}": value for name, value in record.metrics.items()},
             }
             for record in self.records()
         ]
-        return pd.DataFrame(rows, columns=None if rows else ["k", "kind", "label"])
+        return pd.DataFrame(rows, columns=None if rows else list(_FRAME_COLUMNS))
 
-    def resume(self, *, jobs: int = 1, make_executor: MakeExecutor | None = None) -> CampaignRun:
+    def resume(self, *, jobs: int = 1, make_executor: MakeExecutor | None = None, part: str = "") -> CampaignRun:
         """Run what is missing; see `Campaign.run`."""
-        return self.campaign.run(self.folder, jobs=jobs, make_executor=make_executor)
+        return self.campaign.run(self.folder, jobs=jobs, make_executor=make_executor, part=part)
 
     def replay(self, k: int) -> Replay:
         """Carry out trial `k` alone in this process and compare it with the stored row."""
-        record = self.campaign.replay(k)
+        allocation = None
+        if self.campaign.spec.strata is not None and k >= 0:
+            with self._store() as store:
+                allocation = store.allocation(k // self.campaign.spec.campaign.round)
+        record = self.campaign._replay(k, allocation)
         stored = self.record(k)
         return Replay(record, stored, None if stored is None else stored.text() == record.text())
 
@@ -365,6 +416,7 @@ def _versions() -> dict[str, str]:
     }
 
 
-def _write_if_new(path: Path, text: str) -> None:
+def write_if_new(path: Path, text: str) -> None:
+    """Write a text unless the file holds it already."""
     if not path.exists() or read_bytes(path) != text.encode():
         write_bytes(path, text.encode())

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -13,12 +14,14 @@ from yieldkit.burnin.golden import Golden, run_golden, run_trial
 from yieldkit.burnin.programs import check_parameters, initial_weights, make_program, program_parameters
 from yieldkit.burnin.referee import label_of
 from yieldkit.burnin.spec import FAULT_KINDS, PROGRAM_KINDS, CampaignSpec
-from yieldkit.burnin.trial import TrialRecord
+from yieldkit.burnin.strata import Strata, kind_of_site
+from yieldkit.burnin.trial import FaultClass, TrialRecord
 from yieldkit.emulator.lowering import Lowered, lower
 from yieldkit.emulator.placement import Placement
 from yieldkit.emulator.running import ACTED_OUT
 from yieldkit.errors import BadInput
-from yieldkit.faults import FaultPlan, FaultSampler
+from yieldkit.faults import FaultEvent, FaultPlan, FaultSampler
+from yieldkit.faults.models import apply_model
 from yieldkit.files import fingerprint
 from yieldkit.rng import generator
 
@@ -118,21 +121,54 @@ class EmulatorBench:
         """Symptoms of clean runs of the job."""
         return self.golden.clean
 
+    @cached_property
+    def classes(self) -> tuple[FaultClass, ...]:
+        """Classes of faults of the spec's kinds, with their populations."""
+        kinds = [kind for kind, weight in self.spec.faults.kinds.items() if weight > 0]
+        found = dict.fromkeys(one for kind in kinds for one in self.sampler.of_kind(kind))
+        return tuple(FaultClass(*one, units=self.sampler.units(one)) for one in found)
+
+    @cached_property
+    def strata(self) -> Strata:
+        """Strata of the campaign; one that holds everything where the spec has none."""
+        return Strata.of(self.spec, self.classes)
+
     def trial(self, k: int) -> TrialRecord:
-        """Carry out trial `k`: draw a fault, run, and let the referee name the outcome."""
+        """Carry out trial `k` of a campaign without strata: draw a class of faults, and a fault in it."""
+        draw = self.strata.draw("", k)
+        return replace(self.trial_of(k, draw.fault), weight=draw.weight)
+
+    def trial_of(self, k: int, fault: FaultClass) -> TrialRecord:
+        """Carry out trial `k` with a fault of a class: draw it, run, and let the referee name the outcome."""
         rng = generator(self.spec.campaign.seed, "burnin.trial", k)
-        kinds = {name: weight for name, weight in self.spec.faults.kinds.items() if weight > 0}
-        weights = np.array(list(kinds.values()), np.float64)
-        kind = list(kinds)[int(rng.choice(len(weights), p=weights / weights.sum()))]
-        event = self.sampler.draw(kind, rng)
+        event = self.sampler.draw_in(fault.site, fault.bit, fault.phase, rng)
+        event, model = self._model(event, rng)
         plan = FaultPlan([event], self.golden.placement)
         core = plan.logical(event)
         result = run_trial(self.golden, event, queue_depth=self.queue_depth)
         label = label_of(self.golden, result, event, core, self.golden.lowered)
+        kind = self._kind_of.get(fault.site, fault.site)
         truth: dict[str, Any] = {"kind": kind, **event.to_dict()}
         truth["logical"] = None if core is None else list(core)
         truth["bypassed"] = core is None
-        return TrialRecord(k, truth, label, result.symptoms.to_dict(), self._metrics(result, event))
+        metrics = self._metrics(result, event)
+        site, bit, phase = fault[:3]
+        return TrialRecord(
+            k, truth, label, result.symptoms.to_dict(), metrics, site=site, bit=bit, phase=phase, model=model
+        )
+
+    @cached_property
+    def _kind_of(self) -> dict[str, str]:
+        return kind_of_site(self.spec.faults.kinds)
+
+    def _model(self, event: FaultEvent, rng: np.random.Generator) -> tuple[FaultEvent, str]:
+        """What is done to the struck bit, drawn by weight."""
+        models = {name: weight for name, weight in self.spec.faults.models.items() if weight > 0}
+        if not models or not event.mask:
+            return event, "bit" if event.mask else ""
+        weights = np.array(list(models.values()), np.float64)
+        model = list(models)[int(rng.choice(len(weights), p=weights / weights.sum()))]
+        return apply_model(event, model, 32, rng), model
 
     def _metrics(self, result: Any, event: Any) -> dict[str, float]:
         golden, trial = self.golden.result.symptoms, result.symptoms
@@ -164,7 +200,7 @@ def open_bench(spec: CampaignSpec) -> EmulatorBench:
     lowered: Lowered = lower(program, sram_words=chain.wafer.machine.sram_words)
     placement = Placement.of(program, fabric)
     depth = int(chain.wafer.machine.queue_depth)
-    weights = initial_weights(p, fabric) if kind == "gpt_decode" else None
+    weights = initial_weights(kind, p, fabric)
     golden = run_golden(
         lowered, placement, int(p["steps"]), queue_depth=depth, weights=weights, runs=int(p.get("clean_runs", 1))
     )

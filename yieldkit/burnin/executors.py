@@ -9,7 +9,7 @@ from typing import Any, Final, ParamSpec, TypeVar
 
 from yieldkit.burnin.worker import prepare_process
 
-__all__ = ["MakeExecutor", "SerialExecutor", "abandon", "local_executor", "worker_pool"]
+__all__ = ["ONE_THREAD", "MakeExecutor", "SerialExecutor", "abandon", "local_executor", "worker_pool"]
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -17,13 +17,13 @@ T = TypeVar("T")
 MakeExecutor = Callable[[int], Executor]
 """Makes an executor with so many workers; called again when a pool has broken."""
 
-# Trials are what runs in parallel; threads inside them would only fight for the same cores.
-_ENVIRONMENT: Final = {
+ONE_THREAD: Final = {
     "OMP_NUM_THREADS": "1",
     "OPENBLAS_NUM_THREADS": "1",
     "MKL_NUM_THREADS": "1",
     "NUMBA_NUM_THREADS": "1",
 }
+"""Environment of workers: trials are what runs in parallel, threads inside them would fight for the same cores."""
 
 
 class SerialExecutor(Executor):
@@ -51,7 +51,7 @@ def worker_pool(jobs: int) -> Executor:
     from loky import ProcessPoolExecutor
 
     pool: Executor = ProcessPoolExecutor(
-        max_workers=jobs, initializer=prepare_process, initargs=(os.getpid(),), env=dict(_ENVIRONMENT)
+        max_workers=jobs, initializer=prepare_process, initargs=(os.getpid(),), env=dict(ONE_THREAD)
     )
     return pool
 

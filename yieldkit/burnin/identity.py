@@ -46,11 +46,15 @@ def read_inputs(spec: CampaignSpec) -> dict[str, FileInput]:
 def identity_of(spec: CampaignSpec, inputs: Mapping[str, FileInput]) -> dict[str, Any]:
     """Flat, dotted names and values of all that can alter a trial.
 
-    The name, the budget, rounds, chunks and the stop rule only say how many trials there are; where a file lies does
-    not matter, its content does.
+    The name, the budget, rounds, chunks and the stop rule only say how many trials there are (with strata, the size of
+    a round decides which stratum a trial belongs to); raw rates are applied to outcomes afterwards; where a file lies
+    does not matter, its content does.
     """
     tables = spec.tables()
     campaign = tables.pop("campaign")
+    tables.pop("rates", None)
+    if spec.strata is not None:
+        tables["campaign"] = {"round": campaign["round"]}
     flat = {"semantics": SEMANTICS, "campaign.seed": campaign["seed"], "campaign.bench": campaign["bench"]}
     _flatten(tables, "", flat)
     for name, file in inputs.items():

@@ -2,35 +2,163 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
 from yieldkit.burnin.campaign import CampaignRun
-from yieldkit.burnin.tally import Tally
+from yieldkit.burnin.schedule import strata_of
+from yieldkit.burnin.strata import Strata, moments_of
+from yieldkit.burnin.tally import Cell, Tally
+from yieldkit.burnin.trial import FaultClass
+from yieldkit.errors import BadInput
+from yieldkit.reliability.designs import DesignRate, design_interval, design_rate
 from yieldkit.reliability.proportions import clopper_pearson_interval, wilson_interval
 
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["ALL_KINDS", "outcome_rows", "outcome_table"]
+__all__ = ["ALL_KINDS", "AXES", "domain_rate", "outcome_rows", "outcome_table", "simple_rate"]
 
 ALL_KINDS: Final = "all"
-_COLUMNS: Final = (
-    *("kind", "label", "count", "n", "rate"),
+AXES: Final = ("kind", "site", "bit", "phase", "model")
+_COUNTS: Final = (
+    *("label", "count", "n", "rate"),
     *("wilson_low", "wilson_high", "exact_low", "exact_high"),
 )
+_UNUSED: Final = "unused"
 
 
-def outcome_rows(tally: Tally, *, confidence: float = 0.95) -> list[dict[str, Any]]:
-    """The rows of `outcome_table` as plain values."""
+def outcome_rows(
+    tally: Tally, *, by: str = "kind", confidence: float = 0.95, strata: Strata | None = None, live: bool = False
+) -> list[dict[str, Any]]:
+    """The rows of `outcome_table` as plain values.
+
+    Args:
+        tally: counts.
+        by: one of `AXES`.
+        confidence: of the intervals.
+        strata: of the campaign, where rates are weighted by a design.
+        live: leave out the trials that struck a bit nothing reads.
+
+    Raises:
+        BadInput: unknown axis, or trials without classes where they are needed.
+    """
+    if by not in AXES:
+        raise BadInput("by must be one of " + ", ".join(AXES), value=by)
+    if strata is None and by == "kind" and not live:
+        return _counted(tally, [None, *tally.kinds], by, confidence)
+    if not tally.cells and tally.n:
+        raise BadInput("the bench of this campaign does not tell the class of a fault", cure='use by="kind"')
+    cells = {cell: count for cell, count in tally.cells.items() if not live or cell.bit != _UNUSED}
     labels = list(tally.by_label())
-    kinds: list[str | None] = [None, *tally.kinds] if labels else []
-    cells = [(kind, label) for kind in kinds for label in labels]
+    rows = []
+    for value in [None, *sorted({str(getattr(cell, by)) for cell in cells})] if labels else []:
+        inside = {cell: count for cell, count in cells.items() if value in (None, getattr(cell, by))}
+        for label in labels:
+            name = ALL_KINDS if value is None else value
+            count = sum(number for cell, number in inside.items() if cell.label == label)
+            row = {by: name, "label": label, "count": count, "n": sum(inside.values())}
+            if strata is None:
+                rate = simple_rate(inside, label)
+            else:
+                rate = domain_rate(strata, inside, [label], _belongs(strata, by, value, live=live))
+            rows.append(row | _bounds(rate, confidence))
+    return rows
+
+
+def outcome_table(
+    run: CampaignRun | Tally, *, by: str = "kind", confidence: float = 0.95, live: bool = False
+) -> pd.DataFrame:
+    """Count labels by kind of fault, or by class of place, bit or moment, or by model.
+
+    Args:
+        run: a run, or counts.
+        by: "kind", "site", "bit", "phase" or "model".
+        confidence: of the two-sided intervals, each on its own (not simultaneous).
+        live: leave out the trials that struck a bit nothing reads: rates per live bit.
+
+    Returns:
+        one row for every value and every label seen anywhere, zeros included, because a zero has an upper bound; "all"
+        comes first. Columns: the axis, label, count, n (trials of the value), rate, wilson_low, wilson_high, exact_low,
+        exact_high (Clopper-Pearson). Rates and bounds are fractions. In a run with strata or importance they are those
+        of the population, weighted by the design, and not count / n.
+
+    Raises:
+        BadInput: the confidence is out of range, the axis unknown, or the bench does not tell the class of a fault.
+    """
+    import pandas as pd
+
+    if isinstance(run, Tally):
+        rows = outcome_rows(run, by=by, confidence=confidence, live=live)
+    else:
+        strata = strata_of(run.campaign.spec, run.classes())
+        rows = outcome_rows(run.tally(), by=by, confidence=confidence, strata=strata, live=live)
+    return pd.DataFrame(rows, columns=[by, *_COUNTS])
+
+
+def domain_rate(
+    strata: Strata, cells: Mapping[Cell, int], labels: Iterable[str], belongs: Callable[[FaultClass], bool]
+) -> DesignRate:
+    """Rate of some labels in a part of the population: the strata cut to it, each by its share of the part.
+
+    Args:
+        strata: of the campaign.
+        cells: counts of the trials in the part.
+        labels: what counts as a hit.
+        belongs: whether a class of faults is in the part.
+    """
+    shares: dict[str, float] = {}
+    heaviest: dict[str, float] = {}
+    for number, name in enumerate(strata.names):
+        weights = strata.draw_weights(number)
+        for place, one in enumerate(strata.members[number]):
+            if belongs(strata.classes[one]):
+                shares[name] = shares.get(name, 0.0) + float(strata.weights[one])
+                heaviest[name] = max(heaviest.get(name, 0.0), float(weights[place]))
+    index = {name: number for number, name in enumerate(shares)}
+    limits = np.array(list(heaviest.values()), np.float64)
+    return design_rate(
+        list(shares.values()), moments_of(cells, lambda cell: index[strata.name_of(cell)], limits, labels)
+    )
+
+
+def _belongs(strata: Strata, by: str, value: str | None, *, live: bool) -> Callable[[FaultClass], bool]:
+    """Whether a class of faults lies where the value of the axis is; a model strikes every class alike."""
+
+    def belongs(one: FaultClass) -> bool:
+        if live and one.bit == _UNUSED:
+            return False
+        if value is None or by == "model":
+            return True
+        return value == (strata.kind_of(one) if by == "kind" else getattr(one, by))
+
+    return belongs
+
+
+def simple_rate(cells: Mapping[Cell, int], label: str) -> DesignRate:
+    """Rate of a label in a simple random sample."""
+    n = np.array(float(sum(cells.values())))
+    rate = np.array(sum(count for cell, count in cells.items() if cell.label == label) / max(float(n), 1.0))
+    return DesignRate(rate, rate * (1 - rate) / np.maximum(n, 1.0), n, n, np.array(0.0))
+
+
+def _bounds(rate: DesignRate, confidence: float) -> dict[str, float]:
+    found = {"rate": float(rate.rate)}
+    for method in ("wilson", "exact"):
+        low, high = design_interval(rate, method=method, confidence=confidence)
+        found |= {f"{method}_low": float(low), f"{method}_high": float(high)}
+    return found
+
+
+def _counted(tally: Tally, kinds: Sequence[str | None], by: str, confidence: float) -> list[dict[str, Any]]:
+    """Counts by kind of fault, which every bench tells."""
+    cells = [(kind, label) for kind in kinds for label in tally.by_label()]
     count = np.array([tally.count(kind=kind, label=label) for kind, label in cells], dtype=np.int64)
     n = np.array([tally.count(kind=kind) for kind, _ in cells], dtype=np.int64)
     columns = {
-        "kind": [ALL_KINDS if kind is None else kind for kind, _ in cells],
+        by: [ALL_KINDS if kind is None else kind for kind, _ in cells],
         "label": [label for _, label in cells],
         "count": count.tolist(),
         "n": n.tolist(),
@@ -40,24 +168,3 @@ def outcome_rows(tally: Tally, *, confidence: float = 0.95) -> list[dict[str, An
         low, high = interval(count, n, confidence=confidence)
         columns |= {f"{name}_low": low.tolist(), f"{name}_high": high.tolist()}
     return [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
-
-
-def outcome_table(run: CampaignRun | Tally, *, confidence: float = 0.95) -> pd.DataFrame:
-    """Count labels by kind of fault.
-
-    Args:
-        run: a run, or counts.
-        confidence: of the two-sided intervals, each on its own (not simultaneous).
-
-    Returns:
-        one row for every kind and every label seen anywhere, zeros included, because a zero has an upper bound; the
-        kind "all" comes first. Columns: kind, label, count, n (trials of the kind), rate, wilson_low, wilson_high,
-        exact_low, exact_high (Clopper-Pearson). Rates and bounds are fractions.
-
-    Raises:
-        BadInput: the confidence is out of range.
-    """
-    import pandas as pd
-
-    rows = outcome_rows(run if isinstance(run, Tally) else run.tally(), confidence=confidence)
-    return pd.DataFrame(rows, columns=list(_COLUMNS))

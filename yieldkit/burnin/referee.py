@@ -12,6 +12,7 @@ from yieldkit.emulator.lowering import Lowered, LoweredLaunch
 from yieldkit.emulator.running import RunResult
 from yieldkit.emulator.symptoms import COMPLETED, CORRUPTION_DETECTED, CRASH_DETECTED, REPAIRED
 from yieldkit.faults import FaultEvent
+from yieldkit.faults.host_places import HOST_PLACES, reads_of_step
 from yieldkit.quantities import Site
 from yieldkit.workloads.program import Program, StreamOut, instrs_of, tensors_of, written_by
 
@@ -30,9 +31,8 @@ def label_of(golden: Golden, trial: RunResult, event: FaultEvent, core: Site | N
 
     Returns:
         a manifestation code: CRASH, DUE_TRAP, STALL_DROP, STALL_CTRL, NAN_HW, NAN_SHORT, a loss class, SDC_BITS,
-        BENIGN;
-        CORRECTED, MASKED_UNREAD, MASKED_OVERWRITTEN or MASKED_LOGICAL when every bit that is kept equals the golden
-        run's.
+        BENIGN, or CORRECTED, MASKED_UNREAD, MASKED_OVERWRITTEN, MASKED_LOGICAL when every bit that is kept equals the
+        golden run's.
     """
     symptoms = trial.symptoms
     if symptoms.status == CRASH_DETECTED:
@@ -40,9 +40,12 @@ def label_of(golden: Golden, trial: RunResult, event: FaultEvent, core: Site | N
     if symptoms.status == CORRUPTION_DETECTED:
         return "DUE_TRAP"
     if symptoms.status != COMPLETED:
+        if event.place in HOST_PLACES:
+            return "INFRASTRUCTURE"
         return "STALL_DROP" if event.place.startswith("link") else "STALL_CTRL"
     if trial.step_digests == golden.result.step_digests and trial.state_hash == golden.result.state_hash:
-        if any(scan.kind in REPAIRED for scan in symptoms.events):
+        repaired = [scan.kind for scan in symptoms.events if scan.kind in REPAIRED]
+        if repaired or any(seen.kind == "memoryx_corrected" for seen in symptoms.host_events):
             return "CORRECTED"
         return _masked(event, core, lowered, again=event.step + 1 < golden.steps)
     if symptoms.nonfinite_step is not None or symptoms.logit_nonfinite > golden.result.symptoms.logit_nonfinite:
@@ -64,6 +67,8 @@ def label_of(golden: Golden, trial: RunResult, event: FaultEvent, core: Site | N
 
 def _masked(event: FaultEvent, core: Site | None, lowered: Lowered, *, again: bool) -> str:
     """Which masking it was; `again`: another step follows the one that was struck."""
+    if event.place in HOST_PLACES:
+        return "MASKED_LOGICAL" if reads_of_step(event, lowered.program) else "MASKED_UNREAD"
     if core is None or event.place != "sram":
         return "MASKED_UNREAD" if core is None else "MASKED_LOGICAL"
     low = next(launch for launch in lowered.launches if launch.name == event.launch)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shlex
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, Executor, Future, wait
 from dataclasses import dataclass, field
 from itertools import chain
@@ -14,6 +14,7 @@ from yieldkit.burnin.executors import MakeExecutor, abandon, local_executor, wor
 from yieldkit.burnin.schedule import Ledger
 from yieldkit.burnin.stopping import StopRequest
 from yieldkit.burnin.store import Store
+from yieldkit.burnin.strata import Shown
 from yieldkit.burnin.tally import Tally
 from yieldkit.burnin.worker import ChunkResult, run_chunk
 from yieldkit.errors import AnswerIsNo, BadInput, Interrupted, YieldkitError
@@ -70,6 +71,7 @@ def run_chunks(
     jobs: int,
     make_executor: MakeExecutor | None = None,
     stop: StopRequest | None = None,
+    options: str = "",
 ) -> Iterator[Progress]:
     """Carry out what the ledger asks for; yields after every committed chunk.
 
@@ -82,6 +84,7 @@ def run_chunks(
         jobs: workers.
         make_executor: another way to make executors, see `MakeExecutor`.
         stop: checked between commits.
+        options: further options of the printed command that goes on.
 
     Raises:
         Interrupted: `stop` was requested and something is left to do; all that ran is committed.
@@ -91,7 +94,7 @@ def run_chunks(
         TrialFailure: a trial raised; chunks committed before are kept.
     """
     began, added = time.monotonic(), 0
-    crew = _Crew(make_executor or local_executor, make_executor or worker_pool, jobs, spec_text, benches)
+    crew = _Crew(make_executor or local_executor, make_executor or worker_pool, jobs, spec_text, benches, ledger.shown)
     troubles: list[tuple[int, Exception]] = []
 
     def commit(result: ChunkResult) -> Progress:
@@ -102,8 +105,10 @@ def run_chunks(
             result.rows,
             task_fingerprint=result.task_fingerprint,
             clean_observations=result.clean_observations,
+            classes=result.classes,
+            allocation=result.allocation,
         )
-        ledger.add(result.rows)
+        ledger.add(result.rows, classes=result.classes)
         added += len(result.rows)
         decision = ledger.decision
         return Progress(
@@ -136,7 +141,7 @@ def run_chunks(
     if troubles:
         raise min(troubles, key=lambda found: found[0])[1]
     if stop and not ledger.finished:
-        command = resume_command(folder, jobs=jobs, benches=benches)
+        command = resume_command(folder, jobs=jobs, benches=benches, options=options)
         done, limit = ledger.tally.n, ledger.decision.limit
         raise Interrupted(f"stopped by {stop.reason}; {done} of {limit} trials are kept; go on with: {command}")
 
@@ -151,7 +156,9 @@ class _Crew:
         jobs: int,
         spec_text: str,
         benches: Mapping[str, str],
+        shown: Callable[[int], Shown],
     ) -> None:
+        self._shown = shown
         self._make_executor = make_executor
         self._make_pool = make_pool
         self._jobs = jobs
@@ -225,7 +232,7 @@ class _Crew:
         self._drop()
 
     def _submit(self, executor: Executor, chunk: Chunk) -> Future[ChunkResult]:
-        return executor.submit(run_chunk, self._spec_text, self._benches, *chunk)
+        return executor.submit(run_chunk, self._spec_text, self._benches, *chunk, self._shown(chunk[0]))
 
     def _collect(self, futures: set[Future[ChunkResult]]) -> tuple[list[ChunkResult], bool]:
         finished: list[ChunkResult] = []
@@ -245,10 +252,10 @@ class _Crew:
             self._executor = None
 
 
-def resume_command(folder: Path, *, jobs: int, benches: Mapping[str, str]) -> str:
+def resume_command(folder: Path, *, jobs: int, benches: Mapping[str, str], options: str = "") -> str:
     """The command line that goes on with a run."""
-    options = f" --jobs {jobs}" + _bench_options(benches)
-    return f"yieldkit burnin resume {shlex.quote(str(folder))}{options}"
+    words = f" --jobs {jobs}" + _bench_options(benches) + (f" {options}" if options else "")
+    return f"yieldkit burnin resume {shlex.quote(str(folder))}{words}"
 
 
 def _trouble(result: ChunkResult, folder: Path, benches: Mapping[str, str]) -> Exception | None:

@@ -6,12 +6,14 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from yieldkit.burnin.spec import CampaignSection
+from yieldkit.burnin.spec import CampaignSection, CampaignSpec, StopSection
+from yieldkit.burnin.strata import Shown, Strata
 from yieldkit.burnin.tally import Tally
-from yieldkit.burnin.trial import TrialRow
+from yieldkit.burnin.trial import FaultClass, TrialRow
+from yieldkit.reliability.designs import design_interval, design_rate
 from yieldkit.reliability.proportions import wilson_interval
 
-__all__ = ["BUDGET", "HALF_WIDTH", "Decision", "Ledger"]
+__all__ = ["BUDGET", "HALF_WIDTH", "Decision", "Ledger", "strata_of"]
 
 BUDGET: Final = "budget"
 HALF_WIDTH: Final = "half_width"
@@ -30,16 +32,29 @@ class Ledger:
     """What is stored, what is handed out and what is still to do.
 
     With a stop rule no trial behind the next undecided end of a round is handed out, so a campaign stops at the same
-    trial whatever ran at the same time.
+    trial whatever ran at the same time. The same holds where rounds wait for each other's results.
 
     Args:
         plan: budget, rounds, chunks and stop rule.
         covered: stored ranges of k, in order and disjoint.
         rounds: stored counts of trials below the budget, by number of round (rounds without a trial may be absent).
+        spec: the whole spec, where faults are drawn by strata or by importance.
+        classes: classes of faults, as far as the bench has counted them yet.
     """
 
-    def __init__(self, plan: CampaignSection, covered: Sequence[tuple[int, int]], rounds: Mapping[int, Tally]) -> None:
+    def __init__(
+        self,
+        plan: CampaignSection,
+        covered: Sequence[tuple[int, int]],
+        rounds: Mapping[int, Tally],
+        *,
+        spec: CampaignSpec | None = None,
+        classes: Sequence[FaultClass] = (),
+    ) -> None:
         self._plan = plan
+        self._spec = spec
+        self._strata = strata_of(spec, classes)
+        self._waits = spec is not None and spec.strata is not None and spec.strata.allocation == "neyman"
         self._open = dict(rounds)
         self._complete = 0
         self._verdict: Decision | None = None
@@ -58,7 +73,7 @@ class Ledger:
         if self._verdict is not None:
             return self._verdict
         boundary = (self._complete + 1) * self._plan.round
-        if self._plan.stop is not None and boundary < self._plan.trials:
+        if (self._plan.stop is not None or self._waits) and boundary < self._plan.trials:
             return Decision(boundary, False, "")
         return Decision(self._plan.trials, True, BUDGET)
 
@@ -82,9 +97,17 @@ class Ledger:
         self._out += 1
         return chunk
 
-    def add(self, rows: Sequence[TrialRow]) -> None:
-        """Book the stored trials of one chunk that was handed out."""
+    def shown(self, k: int) -> Shown:
+        """What the rounds before that of trial `k` have shown, as far as its allocation goes by it."""
+        if not self._waits or self._strata is None or k < self._plan.round:
+            return ()
+        return self._strata.shown(self._decided)
+
+    def add(self, rows: Sequence[TrialRow], *, classes: Sequence[FaultClass] = ()) -> None:
+        """Book the stored trials of one chunk that was handed out, and the classes that its bench has counted."""
         self._out -= 1
+        if self._strata is None and classes:
+            self._strata = strata_of(self._spec, classes)
         number = rows[0].k // self._plan.round
         tally = Tally.of(rows)
         self._tally = self._tally + tally
@@ -101,12 +124,25 @@ class Ledger:
             del self._open[self._complete]
             self._complete += 1
             self._decided = self._decided + tally
-            if stop is not None:
-                count, n = self._decided.count(label=stop.label), self._decided.n
-                # Wilson, because the rule is about width, and its width shrinks steadily.
-                low, high = wilson_interval(count, n, confidence=stop.confidence)
-                if float(high - low) / 2 <= stop.half_width:
-                    self._verdict = Decision(min(self._complete * plan.round, plan.trials), True, HALF_WIDTH)
+            if stop is not None and self._half_width(stop) <= stop.half_width:
+                self._verdict = Decision(min(self._complete * plan.round, plan.trials), True, HALF_WIDTH)
+
+    def _half_width(self, stop: StopSection) -> float:
+        """Of Wilson's interval, because the rule is about width, and its width shrinks steadily."""
+        if self._strata is not None:
+            rate = design_rate(self._strata.shares, self._strata.moments(self._decided, (stop.label,)))
+            low, high = design_interval(rate, confidence=stop.confidence)
+        else:
+            count, n = self._decided.count(label=stop.label), self._decided.n
+            low, high = wilson_interval(count, n, confidence=stop.confidence)
+        return float(high - low) / 2
+
+
+def strata_of(spec: CampaignSpec | None, classes: Sequence[FaultClass]) -> Strata | None:
+    """Strata by which a campaign's rates are weighted; None where counts alone will do, or nothing is counted yet."""
+    if spec is None or not classes or (spec.strata is None and not spec.faults.importance):
+        return None
+    return Strata.of(spec, classes)
 
 
 def _chunks(plan: CampaignSection, covered: Sequence[tuple[int, int]]) -> Iterator[tuple[int, int]]:

@@ -6,10 +6,20 @@ from typing import Annotated, Any, Final, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
+from yieldkit.burnin.programs import KINDS
+
 __all__ = [
+    "AXES",
+    "BITS",
     "FAULT_KINDS",
     "FILE_FIELDS",
+    "KIND_GROUPS",
+    "MODELS",
+    "PHASES",
     "PROGRAM_KINDS",
+    "RATE_GROUPS",
+    "SITES",
+    "UNITS",
     "CampaignSection",
     "CampaignSpec",
     "DefectsSection",
@@ -17,16 +27,52 @@ __all__ = [
     "ProgramSection",
     "RepairSection",
     "StopSection",
+    "StrataSection",
     "WaferSection",
+    "model_bits",
 ]
 
-PROGRAM_KINDS: Final = ("gpt_decode", "gpt_training")
-FAULT_KINDS: Final = ("accumulator", "config", "link_drop", "link_flip", "sram_data")
+PROGRAM_KINDS: Final = tuple(sorted(KINDS))
+SITES: Final = (
+    "accumulator", "link_drop", "link_flip", "register", "result", "route", "route_empty", "sram_activations",
+    "sram_code", "sram_free", "sram_gradients", "sram_kv", "sram_other", "sram_weights",
+)  # fmt: skip
+"""Classes of places, each a kind of fault of its own."""
+KIND_GROUPS: Final = {
+    "config": ("register", "route", "sram_code"),
+    "sram_data": ("sram_activations", "sram_gradients", "sram_kv", "sram_weights"),
+}
+"""Kinds of fault that stand for several classes of places."""
+FAULT_KINDS: Final = tuple(sorted((*SITES, *KIND_GROUPS)))
+BITS: Final = ("exponent_msb", "exponent_rest", "live", "mantissa_high", "mantissa_low", "sign", "unused", "whole")
+PASSES: Final = ("backward", "forward", "head", "token")
+THIRDS: Final = ("early", "late", "middle")
+PHASES: Final = tuple(sorted((*PASSES, *(f"{one}.{third}" for one in PASSES for third in THIRDS))))
+"""Classes of moments: the kind of the launch and, in training, the third of the run."""
+MODELS: Final = ("adjacent_2", "bit", "random_2", "stuck_0", "stuck_1", "value", "zero")
+"""What is done to the struck bit; adjacent_N and random_N strike N bits of the word, for N from 2 to 32."""
+RATE_GROUPS: Final = {
+    "link": ("link_drop", "link_flip"),
+    "sram": tuple(name for name in SITES if name.startswith("sram_")),
+}
+"""Names that give one raw rate to several classes of places; a class's own entry comes first."""
+_PER_CORE: Final = ("accumulator", "result")
+_PER_LINK: Final = ("link_drop", "link_flip")
+UNITS: Final = {name: "core" if name in _PER_CORE else "link" if name in _PER_LINK else "bit" for name in SITES}
+"""What a raw rate counts, by class of places; the rate of bits is given by the Mbit, 2^20 of them."""
+AXES: Final = ("site", "bit", "phase")
 FILE_FIELDS: Final = (("wafer", "spec"), ("wafer", "defects", "klarf"))
 """Fields that name a file: relative paths start at the folder of the TOML file; the content enters the fingerprint."""
 
 Scalar = bool | int | float | str
 Positive = Annotated[float, Field(gt=0)]
+
+
+def model_bits(name: str) -> int:
+    """N of the model adjacent_N or random_N, 0 for any other."""
+    kind, _, number = name.partition("_")
+    wanted = kind in ("adjacent", "random") and number.isascii() and number.isdigit() and len(number) <= len("32")
+    return int(number) if wanted and str(int(number)) == number and int(number) in range(2, 33) else 0
 
 
 class _Section(BaseModel):
@@ -102,26 +148,59 @@ class FaultsSection(_Section):
     """Kinds of fault with their weights (sorted by name, so that draws do not depend on the order of writing).
 
     `sites` "used" draws among physical cores and links that the plan uses, "all" among every one that is present,
-    bypassed ones included. `options` belong to the bench.
+    bypassed ones included. `options` belong to the bench. `models` are what is done to the struck bit, with weights (a
+    flip of it, if there are none). `importance` has factors by class of places, bits or moments: draws come that much
+    more often there, and weigh that much less.
     """
 
     kinds: Annotated[dict[str, Annotated[float, Field(ge=0)]], Field(min_length=1)]
     sites: Literal["used", "all"] = "used"
     options: dict[str, Scalar] = {}
+    models: dict[str, Annotated[float, Field(ge=0)]] = {}
+    importance: dict[str, Positive] = {}
 
-    @field_validator("kinds")
+    @field_validator("kinds", "models", "importance")
     @classmethod
-    def _sorted(cls, kinds: dict[str, float]) -> dict[str, float]:
-        return dict(sorted(kinds.items()))
+    def _sorted(cls, weights: dict[str, float]) -> dict[str, float]:
+        return dict(sorted(weights.items()))
+
+
+class StrataSection(_Section):
+    """Strata and how many trials each gets; without the table faults are drawn by kind alone.
+
+    Attributes:
+        by: what strata are told apart by; every combination that the program has is a stratum.
+        floor: trials in every stratum before any other gets more.
+        allocation: of the trials above the floor: by population, or for the smallest variance of the target's rate.
+        target: a label, or labels that count as one, for "neyman".
+        mix: share of the trials of "neyman" that goes by population all the same.
+    """
+
+    by: Annotated[tuple[Literal["site", "bit", "phase"], ...], Field(min_length=1)] = AXES
+    floor: Annotated[int, Field(ge=0, le=10**6)] = 4
+    allocation: Literal["proportional", "neyman"] = "proportional"
+    target: Annotated[str, Field(min_length=1)] | Annotated[tuple[str, ...], Field(min_length=1)] | None = None
+    mix: Annotated[float, Field(gt=0, le=1)] = 0.5
+
+    @property
+    def targets(self) -> tuple[str, ...]:
+        """Labels of the target."""
+        return (self.target,) if isinstance(self.target, str) else self.target or ()
 
 
 class CampaignSpec(_Section):
-    """A whole campaign. File fields hold absolute paths once it is loaded."""
+    """A whole campaign. File fields hold absolute paths once it is loaded.
+
+    `rates` are raw rates of faults by class of places, in the units of `yieldkit.burnin.fit`; they turn rates of
+    outcomes into failures in time and alter no trial.
+    """
 
     campaign: CampaignSection
     wafer: WaferSection
     program: ProgramSection
     faults: FaultsSection
+    strata: StrataSection | None = None
+    rates: dict[str, Annotated[float, Field(ge=0)]] | None = None
 
     def tables(self) -> dict[str, Any]:
         """Nested plain tables without the fields that are absent."""

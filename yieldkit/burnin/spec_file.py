@@ -11,7 +11,19 @@ from typing import Any, Final
 
 from pydantic import BaseModel, ValidationError
 
-from yieldkit.burnin.spec import FAULT_KINDS, FILE_FIELDS, PROGRAM_KINDS, CampaignSpec
+from yieldkit.burnin.spec import (
+    BITS,
+    FAULT_KINDS,
+    FILE_FIELDS,
+    KIND_GROUPS,
+    MODELS,
+    PHASES,
+    PROGRAM_KINDS,
+    RATE_GROUPS,
+    SITES,
+    CampaignSpec,
+    model_bits,
+)
 from yieldkit.burnin.trial import bench_module
 from yieldkit.errors import BadFile, BadInput, BadSpec
 from yieldkit.files import read_bytes
@@ -135,9 +147,44 @@ def _across_fields(tables: Mapping[str, Any]) -> list[tuple[str, str]]:
         if isinstance(value, str) and value and not Path(value).is_file():
             problems.append((".".join(names), f"there is no such file: {value}"))
     kinds = _table(tables, "faults", "kinds")
-    weights = [weight for weight in kinds.values() if isinstance(weight, int | float)]
-    if weights and len(weights) == len(kinds) and all(weight == 0 for weight in weights):
-        problems.append(("faults.kinds", "need at least one weight above 0"))
+    for name, weights in (("kinds", kinds), ("models", _table(tables, "faults", "models"))):
+        numbers = [weight for weight in weights.values() if isinstance(weight, int | float)]
+        if numbers and len(numbers) == len(weights) and all(weight == 0 for weight in numbers):
+            problems.append((f"faults.{name}", "need at least one weight above 0"))
+    return problems + _strata_problems(tables) + _class_problems(tables)
+
+
+def _strata_problems(tables: Mapping[str, Any]) -> list[tuple[str, str]]:
+    strata = _table(tables, "strata")
+    problems = []
+    by = strata.get("by")
+    if isinstance(by, list) and len(set(map(str, by))) < len(by):
+        problems.append(("strata.by", f"names something twice: {', '.join(map(str, by))}"))
+    neyman = strata.get("allocation") == "neyman"
+    for name in ("target", "mix"):
+        if name in strata and not neyman:
+            problems.append((f"strata.{name}", 'belongs to allocation = "neyman"'))
+    if neyman and "target" not in strata:
+        problems.append(("strata.target", "is missing; neyman needs the label, or the labels, whose rate matters"))
+    return problems
+
+
+def _class_problems(tables: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """Names of classes and models; those of kinds belong to the bench."""
+    problems = []
+    known: dict[str, tuple[str, ...]] = {
+        "faults.importance": (*SITES, *BITS, *PHASES),
+        "faults.models": MODELS,
+        "rates": tuple(sorted((*SITES, *RATE_GROUPS))),
+    }
+    for table, names in known.items():
+        for name in _table(tables, *table.split(".")):
+            if name not in names and not (table == "faults.models" and model_bits(name)):
+                problems.append((f"{table}.{name}", "is not known" + _suggest(name, names)))
+    kinds = _table(tables, "faults", "kinds")
+    for group, members in KIND_GROUPS.items():
+        if group in kinds:
+            problems += [(f"faults.kinds.{name}", f"is in {group} already") for name in members if name in kinds]
     return problems
 
 

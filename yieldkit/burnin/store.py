@@ -11,18 +11,24 @@ from typing import Any, Final, Self
 from urllib.parse import quote
 
 from yieldkit.burnin.tally import Tally
-from yieldkit.burnin.trial import TrialRecord, TrialRow
+from yieldkit.burnin.trial import FaultClass, TrialRecord, TrialRow
 from yieldkit.errors import BadFile, BadInput
 from yieldkit.files import canonical_json, fingerprint
 
-__all__ = ["FORMAT", "STORE_NAME", "Store"]
+__all__ = ["FORMAT", "STORE_NAME", "Allocation", "Store"]
 
 STORE_NAME: Final = "campaign.sqlite"
-FORMAT: Final = 1
+FORMAT: Final = 2
 _APPLICATION_ID: Final = 0x796B6231  # "ykb1"
-_COLUMNS: Final = "k, kind, label, truth, observations, metrics"
+_COLUMNS: Final = ", ".join(TrialRow._fields)
+_PLACES: Final = ", ".join("?" for _ in TrialRow._fields)
+_CLASS: Final = "kind, label, site, bit, phase, model, weight"
+_CELL: Final = f"{_CLASS}, k % 2"
 _BUSY_SECONDS: Final = 30.0
 _NOSPACE: Final = "make room or choose another folder, then run the same command again: nothing committed is lost"
+
+Allocation = dict[tuple[int, str], int]
+"""Trials of each (half, stratum) of a round."""
 
 _SCHEMA: Final = (
     "CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID",
@@ -33,19 +39,33 @@ _SCHEMA: Final = (
         label TEXT NOT NULL,
         truth TEXT NOT NULL,
         observations TEXT NOT NULL,
-        metrics TEXT NOT NULL
+        metrics TEXT NOT NULL,
+        site TEXT NOT NULL,
+        bit TEXT NOT NULL,
+        phase TEXT NOT NULL,
+        model TEXT NOT NULL,
+        weight REAL NOT NULL
     )""",
+    """CREATE TABLE allocation (
+        round INTEGER NOT NULL,
+        half INTEGER NOT NULL,
+        stratum TEXT NOT NULL,
+        n INTEGER NOT NULL,
+        PRIMARY KEY (round, half, stratum)
+    ) WITHOUT ROWID""",
     # Covers every count, so that `status` of a long campaign does not read the observations.
-    "CREATE INDEX outcomes ON trials (kind, label)",
+    f"CREATE INDEX outcomes ON trials ({_CLASS})",
 )
 
 
 class Store:
     """An open store; use `reader` or `writer`, and as a context manager.
 
-    Tables: `meta` (format, identity, spec, fingerprints, versions as JSON), `chunks` (ranges of k that are complete,
-    with a digest of their rows, because SQLite does not notice a changed byte) and `trials` (one row a trial: injected
-    truth, observations, metrics and the referee's label in columns of their own).
+    Tables: `meta` (format, identity, spec, fingerprints, versions, classes of faults with their populations, as JSON),
+    `chunks` (ranges of k that are complete, with a digest of their rows, because SQLite does not notice a changed
+    byte), `trials` (one row a trial: injected truth with its class, observations, metrics and the referee's label in
+    columns of their own) and `allocation` (trials of each stratum in each half of each round that has begun, a half
+    being the even or the odd k; empty without strata).
     """
 
     def __init__(self, path: Path, connection: sqlite3.Connection) -> None:
@@ -141,11 +161,24 @@ class Store:
         *,
         task_fingerprint: str,
         clean_observations: Sequence[Mapping[str, Any]] = (),
+        classes: Sequence[FaultClass] = (),
+        allocation: tuple[int, Allocation] | None = None,
     ) -> None:
         """Keep trials start..stop-1 in one transaction; what the bench says of clean runs is kept with the first.
 
+        Args:
+            start: first k.
+            stop: behind the last k.
+            rows: its trials.
+            task_fingerprint: of the bench.
+            clean_observations: symptoms of clean runs.
+            classes: classes of faults with their populations, as the bench has counted them.
+            allocation: number of the round that the trials belong to and the trials of each (half, stratum) in it;
+                the same for every chunk of a round.
+
         Raises:
-            BadInput: another version of the program, the wafer or the bench has made the trials stored so far.
+            BadInput: another version of the program, the wafer or the bench has made the trials stored so far, or the
+                round was allocated otherwise.
             BadFile: the disk is full or the file cannot be written.
         """
         if [row.k for row in rows] != list(range(start, stop)):
@@ -155,14 +188,47 @@ class Store:
             if stored is None:
                 _put_meta(connection, "task_fingerprint", task_fingerprint)
                 _put_meta(connection, "clean_observations", list(clean_observations))
+                _put_meta(connection, "classes", [list(one) for one in classes])
             elif json.loads(stored[0]) != task_fingerprint:
                 raise BadInput(
                     f"{self.path}: the spec is the same, but the bench now builds another task than the one whose "
                     f"trials are stored ({json.loads(stored[0])}, now {task_fingerprint})",
                     cure="likely cause: another version of yieldkit or of its data; run into another folder",
                 )
+            if allocation is not None:
+                self._keep_allocation(connection, *allocation)
             connection.execute("INSERT INTO chunks VALUES (?, ?, ?)", (start, stop, _digest(rows)))
-            connection.executemany("INSERT INTO trials VALUES (?, ?, ?, ?, ?, ?)", rows)
+            connection.executemany(f"INSERT INTO trials ({_COLUMNS}) VALUES ({_PLACES})", rows)
+
+    def classes(self) -> tuple[FaultClass, ...]:
+        """Classes of faults with their populations; none before the first commit, or where the bench has none."""
+        return tuple(FaultClass(*one) for one in self.meta("classes") or ())
+
+    def allocation(self, number: int) -> Allocation | None:
+        """Trials of each (half, stratum) in a round, sorted; None where the round has not begun."""
+        with self._errors():
+            return _allocation(self._connection, number) or None
+
+    def allocations(self) -> dict[int, Allocation]:
+        """Trials of each (half, stratum) in every round that has begun."""
+        found: dict[int, Allocation] = {}
+        query = "SELECT round, half, stratum, n FROM allocation ORDER BY round, half, stratum"
+        with self._errors():
+            for number, half, stratum, n in self._connection.execute(query):
+                found.setdefault(number, {})[half, stratum] = n
+        return found
+
+    def _keep_allocation(self, connection: sqlite3.Connection, number: int, allocation: Allocation) -> None:
+        new = {cell: n for cell, n in allocation.items() if n}
+        stored = _allocation(connection, number)
+        if not stored:
+            rows = [(number, half, stratum, n) for (half, stratum), n in new.items()]
+            connection.executemany("INSERT INTO allocation VALUES (?, ?, ?, ?)", rows)
+        elif stored != new:
+            raise BadInput(
+                f"{self.path}: round {number} is stored with another allocation to strata than it has now",
+                cure="likely cause: another version of yieldkit; run into another folder",
+            )
 
     def covered(self) -> list[tuple[int, int]]:
         """Ranges of k that are stored: sorted, disjoint, neighbours joined."""
@@ -177,18 +243,18 @@ class Store:
 
     def rounds(self, size: int, *, below: int) -> dict[int, Tally]:
         """Tallies of trials k < below by number of round, k // size."""
-        found: dict[int, dict[tuple[str, str], int]] = {}
-        query = "SELECT k / ?, kind, label, COUNT(*) FROM trials WHERE k < ? GROUP BY 1, 2, 3"
+        found: dict[int, list[tuple[Any, ...]]] = {}
+        query = f"SELECT k / ?, {_CELL}, COUNT(*) FROM trials WHERE k < ? GROUP BY k / ?, {_CELL}"
         with self._errors():
-            for number, kind, label, count in self._connection.execute(query, (size, below)):
-                found.setdefault(number, {})[kind, label] = count
-        return {number: Tally(counts) for number, counts in found.items()}
+            for number, *cell in self._connection.execute(query, (size, below, size)):
+                found.setdefault(number, []).append(tuple(cell))
+        return {number: Tally.of_cells(cells) for number, cells in found.items()}
 
     def tally(self) -> Tally:
         """Counts of everything stored."""
-        query = "SELECT kind, label, COUNT(*) FROM trials GROUP BY 1, 2"
+        query = f"SELECT {_CELL}, COUNT(*) FROM trials GROUP BY {_CELL}"
         with self._errors():
-            return Tally({(kind, label): count for kind, label, count in self._connection.execute(query)})
+            return Tally.of_cells(self._connection.execute(query))
 
     def records(self) -> Iterator[TrialRecord]:
         """All trials in the order of k.
@@ -196,6 +262,10 @@ class Store:
         Raises:
             BadFile: rows are not what was written.
         """
+        return (TrialRecord.from_row(row) for row in self.rows())
+
+    def rows(self) -> Iterator[TrialRow]:
+        """All trials in the order of k, as they are kept; errors as in `records`."""
         with self._errors():
             chunks = self._connection.execute("SELECT start, stop, digest FROM chunks ORDER BY start").fetchall()
             for start, stop, digest in chunks:
@@ -203,7 +273,7 @@ class Store:
                 rows = [TrialRow(*row) for row in self._connection.execute(query, (start, stop))]
                 if _digest(rows) != digest:
                     raise BadFile(self.path, f"is damaged: trials {start} to {stop - 1} are not what was written")
-                yield from (TrialRecord.from_row(row) for row in rows)
+                yield from rows
 
     def record(self, k: int) -> TrialRecord | None:
         """Trial `k` as it is now in the file, or None when it is not stored."""
@@ -246,7 +316,9 @@ class Store:
         if mark != _APPLICATION_ID or not tables:
             raise BadFile(self.path, "is an SQLite file, but not a campaign")
         if (written := self.meta("format")) != FORMAT:
-            raise BadFile(self.path, f"has format {written}, this version reads {FORMAT}", cure="use a newer yieldkit")
+            other = "a newer" if isinstance(written, int) and written > FORMAT else "an older"
+            cure = f"use {other} yieldkit"
+            raise BadFile(self.path, f"has format {written}, this version reads {FORMAT}", cure=cure)
 
     @contextmanager
     def _transaction(self) -> Iterator[sqlite3.Connection]:
@@ -296,6 +368,11 @@ def _bad_file(path: Path, error: sqlite3.DatabaseError) -> BadFile:
 
 def _put_meta(connection: sqlite3.Connection, key: str, value: Any) -> None:
     connection.execute("INSERT OR REPLACE INTO meta VALUES (?, ?)", (key, canonical_json(value)))
+
+
+def _allocation(connection: sqlite3.Connection, number: int) -> Allocation:
+    query = "SELECT half, stratum, n FROM allocation WHERE round = ? ORDER BY half, stratum"
+    return {(half, stratum): n for half, stratum, n in connection.execute(query, (number,))}
 
 
 def _digest(rows: Sequence[TrialRow]) -> str:

@@ -5,28 +5,67 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Self
+from typing import Any, NamedTuple, Self
 
 from yieldkit.burnin.trial import TrialRecord, TrialRow
 
-__all__ = ["Tally"]
+__all__ = ["Cell", "Tally"]
+
+
+class Cell(NamedTuple):
+    """What trials must share to be counted together: the fault's class and model, the weight of its draw, the label,
+    and the half of the campaign (even or odd k), since what one half shows decides where the other one looks.
+
+    Weights take few values (one a class of bits), so that counts stay whole numbers and no sum depends on an order.
+    """
+
+    kind: str
+    label: str
+    site: str
+    bit: str
+    phase: str
+    model: str
+    weight: float
+    half: int
 
 
 @dataclass(frozen=True)
 class Tally:
-    """Number of trials by (kind of fault, label)."""
+    """Number of trials by (kind of fault, label), and by class where trials have one.
+
+    Attributes:
+        counts: by (kind, label).
+        cells: the same trials by `Cell`, as far as their bench tells the class of a fault.
+    """
 
     counts: Mapping[tuple[str, str], int] = field(default_factory=dict)
+    cells: Mapping[Cell, int] = field(default_factory=dict)
 
     @classmethod
     def of(cls, records: Iterable[TrialRecord | TrialRow]) -> Self:
         """Count trials."""
-        return cls(dict(Counter((record.kind, record.label) for record in records)))
+        return cls.of_cells(
+            (one.kind, one.label, one.site, one.bit, one.phase, one.model, one.weight, one.k % 2, 1) for one in records
+        )
+
+    @classmethod
+    def of_cells(cls, cells: Iterable[tuple[Any, ...]]) -> Self:
+        """Put counted cells together: the fields of `Cell`, then the count."""
+        counts: Counter[tuple[str, str]] = Counter()
+        classed: Counter[Cell] = Counter()
+        for *names, count in cells:
+            cell = Cell(*names)
+            counts[cell.kind, cell.label] += count
+            if cell.site:
+                classed[cell] += count
+        return cls(dict(counts), dict(classed))
 
     def __add__(self, other: Tally) -> Tally:
         total = Counter(dict(self.counts))
         total.update(dict(other.counts))
-        return Tally(dict(total))
+        cells = Counter(dict(self.cells))
+        cells.update(dict(other.cells))
+        return Tally(dict(total), dict(cells))
 
     @property
     def n(self) -> int:

@@ -15,17 +15,46 @@ from yieldkit.files import canonical_json
 if TYPE_CHECKING:
     from yieldkit.burnin.spec import CampaignSpec
 
-__all__ = ["BENCHES", "SEMANTICS", "Bench", "BenchModule", "TrialRecord", "TrialRow", "bench_module", "open_bench"]
+__all__ = [
+    "BENCHES",
+    "SEMANTICS",
+    "Bench",
+    "BenchModule",
+    "FaultClass",
+    "TrialRecord",
+    "TrialRow",
+    "bench_module",
+    "open_bench",
+]
 
-SEMANTICS: Final = 1
+SEMANTICS: Final = 2
 """Version of the rules by which (spec, seed, k) becomes a record; it is part of every fingerprint."""
 
 BENCHES: Final[Mapping[str, str]] = {"emulator": "yieldkit.burnin.emulator_bench"}
 """The module behind each kind of bench; others are given by the caller, see `open_bench`."""
 
 
+class FaultClass(NamedTuple):
+    """Everything that could be struck and that a campaign does not tell apart: the finest cell of its strata.
+
+    Attributes:
+        site: class of the place, e.g. "sram_weights".
+        bit: class of the bit, e.g. "exponent_msb"; "unused" for bits that nothing reads.
+        phase: class of the moment, e.g. "backward.late".
+        population: (place, moment, bit) triples in it, each as likely as any other under a uniform raw rate.
+        units: what a raw rate counts, on the average over the run: bits of what stores, cores of a datapath, directed
+            links; classes of one place share its cores or links by population.
+    """
+
+    site: str
+    bit: str
+    phase: str
+    population: int
+    units: float = 0.0
+
+
 class TrialRow(NamedTuple):
-    """A trial as the store keeps it; the last three are canonical JSON."""
+    """A trial as the store keeps it; truth, observations and metrics are canonical JSON."""
 
     k: int
     kind: str
@@ -33,9 +62,15 @@ class TrialRow(NamedTuple):
     truth: str
     observations: str
     metrics: str
+    site: str = ""
+    bit: str = ""
+    phase: str = ""
+    model: str = ""
+    weight: float = 1.0
 
 
 _PLAIN: Final = frozenset({str, int, bool, type(None)})
+_CLASS_FIELDS: Final = ("site", "bit", "phase", "model")
 
 
 @dataclass(frozen=True)
@@ -48,6 +83,10 @@ class TrialRecord:
         label: the referee's word for the outcome.
         observations: what could be seen from outside, as `Symptoms.to_dict` writes it.
         metrics: flat numbers of the referee (final loss, difference to the golden run, ...); may be non-finite.
+        site, bit, phase: the fault's class, see `FaultClass`; "" where the bench has none.
+        model: what was done to the bit ("bit", "stuck0", ...), "" where the bench has none.
+        weight: how much more often a uniform draw inside the trial's stratum would have come to this fault than the
+            draw that was made (1 unless bits are drawn by importance).
     """
 
     k: int
@@ -55,6 +94,11 @@ class TrialRecord:
     label: str
     observations: Mapping[str, Any]
     metrics: Mapping[str, float]
+    site: str = ""
+    bit: str = ""
+    phase: str = ""
+    model: str = ""
+    weight: float = 1.0
 
     @property
     def kind(self) -> str:
@@ -67,6 +111,11 @@ class TrialRecord:
             "k": int(self.k),
             "truth": _plain(self.truth),
             "label": str(self.label),
+            "site": str(self.site),
+            "bit": str(self.bit),
+            "phase": str(self.phase),
+            "model": str(self.model),
+            "weight": float(self.weight),
             "observations": _plain(self.observations),
             "metrics": _plain(self.metrics),
         }
@@ -75,7 +124,9 @@ class TrialRecord:
     def from_dict(cls, data: Mapping[str, Any]) -> Self:
         """Rebuild what `to_dict` wrote; metrics are numbers again."""
         metrics = {name: float(value) if isinstance(value, str) else value for name, value in data["metrics"].items()}
-        return cls(int(data["k"]), data["truth"], str(data["label"]), data["observations"], metrics)
+        words: dict[str, Any] = {name: str(data.get(name, "")) for name in _CLASS_FIELDS}
+        words["weight"] = float(data.get("weight", 1.0))
+        return cls(int(data["k"]), data["truth"], str(data["label"]), data["observations"], metrics, **words)
 
     def to_row(self) -> TrialRow:
         """What the store keeps: canonical JSON texts.
@@ -85,13 +136,14 @@ class TrialRecord:
         """
         plain = self.to_dict()
         truth, observations, metrics = (canonical_json(plain[name]) for name in ("truth", "observations", "metrics"))
-        return TrialRow(plain["k"], self.kind, plain["label"], truth, observations, metrics)
+        rest = {name: plain[name] for name in (*_CLASS_FIELDS, "weight")}
+        return TrialRow(plain["k"], self.kind, plain["label"], truth, observations, metrics, **rest)
 
     @classmethod
     def from_row(cls, row: TrialRow) -> Self:
         """Rebuild what `to_row` wrote."""
         parts = {name: json.loads(getattr(row, name)) for name in ("truth", "observations", "metrics")}
-        return cls.from_dict({"k": row.k, "label": row.label, **parts})
+        return cls.from_dict({**row._asdict(), **parts})
 
     def text(self) -> str:
         """Canonical JSON: two records are the same trial's exactly when their texts are equal (NaN included)."""
@@ -105,6 +157,9 @@ class Bench(Protocol):
     a pure function of the spec, its seed and k: the order of calls, the process and the number of workers do not enter.
     A bench may also have `clean_observations`, a sequence of `Symptoms.to_dict()` of clean runs: what monitoring would
     know of the job beforehand. It is kept with the run and handed to diagnosis.
+
+    For strata a bench has `classes`, a sequence of `FaultClass`, and `trial_of(k, fault)`, which carries out trial `k`
+    with a fault of that class.
     """
 
     @property

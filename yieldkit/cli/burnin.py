@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -36,6 +37,13 @@ def _jobs_option(function: Callable[..., Any]) -> Callable[..., Any]:
     return click.option("--jobs", type=click.IntRange(min=1), default=1, show_default=True, help=text)(function)
 
 
+def _where_options(function: Callable[..., Any]) -> Callable[..., Any]:
+    dask = "Address of a Dask scheduler whose workers do the work, or local:N to start N here; --jobs is then theirs."
+    part = "Carry out the I-th of N parts only, e.g. one a machine; merge joins them."
+    function = click.option("--part", default="", metavar="I/N", help=part)(function)
+    return click.option("--dask", default="", metavar="ADDRESS", help=dask)(function)
+
+
 @click.group()
 def command() -> None:
     """Burn-in campaigns: inject faults into a workload, trial by trial, and count what they do.
@@ -48,29 +56,48 @@ def command() -> None:
 @click.argument("spec", type=_FILE)
 @click.option("--out", type=_FOLDER, required=True, help="Folder of the run; resumed when it holds one.")
 @_jobs_option
+@_where_options
 @_set_option
 @_bench_option
 @json_option
-def run(spec: Path, out: Path, jobs: int, overrides: tuple[str, ...], benches: tuple[str, ...], as_json: bool) -> None:
+def run(
+    spec: Path,
+    out: Path,
+    jobs: int,
+    dask: str,
+    part: str,
+    overrides: tuple[str, ...],
+    benches: tuple[str, ...],
+    as_json: bool,
+) -> None:
     """Run the campaign of SPEC in a folder, or what is missing of it."""
     from yieldkit.burnin.campaign import Campaign
 
     campaign = Campaign.from_toml(spec, overrides=overrides, benches=_benches(benches))
-    _go(campaign, out, jobs, as_json)
+    _go(campaign, out, jobs, dask, part, as_json)
 
 
 @command.command()
 @click.argument("folder", type=_FOLDER)
 @_jobs_option
+@_where_options
 @_set_option
 @_bench_option
 @json_option
-def resume(folder: Path, jobs: int, overrides: tuple[str, ...], benches: tuple[str, ...], as_json: bool) -> None:
+def resume(
+    folder: Path,
+    jobs: int,
+    dask: str,
+    part: str,
+    overrides: tuple[str, ...],
+    benches: tuple[str, ...],
+    as_json: bool,
+) -> None:
     """Go on with the run in FOLDER; --set may raise its budget or change when it stops."""
     from yieldkit.burnin.campaign import CampaignRun
 
     kept = CampaignRun.load(folder, overrides=overrides, benches=_benches(benches))
-    _go(kept.campaign, folder, jobs, as_json)
+    _go(kept.campaign, folder, jobs, dask, part, as_json)
 
 
 @command.command()
@@ -125,6 +152,23 @@ def replay(folder: Path, k: int, benches: tuple[str, ...], as_json: bool) -> Non
 
 
 @command.command()
+@click.argument("folders", type=_FOLDER, nargs=-1, required=True, metavar="FOLDER...")
+@click.option("--out", type=_FOLDER, required=True, help="Folder of the joined run; one that is there is added to.")
+@json_option
+def merge(folders: tuple[Path, ...], out: Path, as_json: bool) -> None:
+    """Join runs of one campaign, such as its parts, into one that can be gone on with.
+
+    A trial that two of them have must be the same in both. The order of the folders does not matter.
+    """
+    from yieldkit.burnin.merge import merge_runs
+
+    joined = merge_runs(folders, out)
+    facts, text = _standing(joined.run)
+    last = f"{joined.added} trials added, {joined.shared} were in more than one folder"
+    emit({**facts, "added": joined.added, "shared": joined.shared}, f"{text}\n{last}", as_json=as_json)
+
+
+@command.command()
 @click.argument("folder", type=_FOLDER)
 @click.option(
     "--csv", "target", type=click.Path(path_type=Path, allow_dash=True), required=True, help="File, - for stdout."
@@ -169,14 +213,23 @@ def init(target: Path, force: bool, as_json: bool) -> None:
     )
 
 
-def _go(campaign: Campaign, folder: Path, jobs: int, as_json: bool) -> None:
+def _go(campaign: Campaign, folder: Path, jobs: int, dask: str, part: str, as_json: bool) -> None:
     from yieldkit.burnin.campaign import CampaignRun
     from yieldkit.burnin.progress import show_progress
     from yieldkit.burnin.stopping import stop_on_signals
 
     added = 0
-    with stop_on_signals() as stop:
-        for step in show_progress(campaign.iter_run(folder, jobs=jobs, stop=stop), stream=sys.stderr):
+    with ExitStack() as stack:
+        stop = stack.enter_context(stop_on_signals())
+        make_executor, options = None, ""
+        if dask:
+            from yieldkit.burnin.dask_executor import dask_crew
+
+            crew = stack.enter_context(dask_crew(dask))
+            make_executor, options = crew.make_executor, f"--dask {dask}"
+            jobs = crew.workers if jobs == 1 else jobs
+        steps = campaign.iter_run(folder, jobs=jobs, make_executor=make_executor, stop=stop, part=part, options=options)
+        for step in show_progress(steps, stream=sys.stderr):
             added = step.added
     facts, text = _standing(CampaignRun.load(folder, benches=campaign.benches))
     emit({**facts, "added": added}, f"{text}\n{added} trials added", as_json=as_json)

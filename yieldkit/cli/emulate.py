@@ -55,7 +55,7 @@ def _fabric(
 
 
 @command.command("program")
-@click.argument("kind", type=click.Choice(["gpt_training", "gpt_forward", "gpt_decode"]))
+@click.argument("kind", type=click.Choice(["gpt_training", "gpt_forward", "gpt_decode", "stencil", "cg"]))
 @click.option("--out", type=click.Path(path_type=Path), required=True, help="Write the program to this file.")
 @click.option("--rows", type=click.IntRange(min=1), default=8, show_default=True)
 @click.option("--cols", type=click.IntRange(min=1), default=8, show_default=True, help="For gpt_decode: the side.")
@@ -65,6 +65,7 @@ def _fabric(
 @click.option("--heads", type=click.IntRange(min=1), default=8, show_default=True)
 @click.option("--context", type=click.IntRange(min=2), default=32, show_default=True)
 @click.option("--sequences", type=click.IntRange(min=1), default=8, show_default=True)
+@click.option("--depth", type=click.IntRange(min=1), default=16, show_default=True, help="Points a core; stencil, cg.")
 @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True)
 @json_option
 def make_program(
@@ -78,16 +79,19 @@ def make_program(
     heads: int,
     context: int,
     sequences: int,
+    depth: int,
     seed: int,
     *,
     as_json: bool,
 ) -> None:
     """Write a program as a file of data."""
     from yieldkit.emulator import lower
-    from yieldkit.workloads import GptShape, gpt_decode, gpt_forward, gpt_training
+    from yieldkit.workloads import GptShape, cg, gpt_decode, gpt_forward, gpt_training, stencil
 
     shape = GptShape(layers=layers, width=width, heads=heads, context=context, sequences=sequences)
-    if kind == "gpt_decode":
+    if kind in ("stencil", "cg"):
+        program = (cg if kind == "cg" else stencil)(rows=rows, cols=cols, depth=depth, seed=seed)
+    elif kind == "gpt_decode":
         program = gpt_decode(shape, side=cols, dtype=dtype, seed=seed)
     else:
         make = gpt_training if kind == "gpt_training" else gpt_forward
@@ -200,7 +204,11 @@ def run_program(
     }
     lines = [f"{seen.status}: {seen.steps_done} of {steps} steps, state {result.state_hash}"]
     if seen.loss:
-        lines.append(f"loss {seen.loss[0]:.4f} to {seen.loss[-1]:.4f} nats")
+        if program.job.get("kind") == "iteration":
+            what = {"cg": "residual", "stencil": "gain"}.get(program.job.get("workload", ""), "figure")
+            lines.append(f"{what} {seen.loss[0]:.3g} to {seen.loss[-1]:.3g}")
+        else:
+            lines.append(f"loss {seen.loss[0]:.4f} to {seen.loss[-1]:.4f} nats")
     if seen.stalled_launch:
         lines.append(f"nothing moves in launch {seen.stalled_launch}: {len(seen.waiting)} cores wait")
         facts["symptoms"] = seen.to_dict()

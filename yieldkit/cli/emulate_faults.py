@@ -34,12 +34,15 @@ def events_of(path: Path, program: Program, steps: int) -> list[FaultEvent]:
             event = FaultEvent.from_dict(item)
         except BadInput as error:
             raise BadFile(path, str(error), where=where) from error
+        if event.step >= steps:
+            raise BadFile(path, f"the run has {steps} steps", where=where, value=event.step, cure="raise --steps")
+        if event.place == "memoryx":
+            events.append(event)
+            continue
         if event.launch not in phases:
             raise BadFile(path, "the program has no such launch", where=where, value=event.launch)
         if event.phase >= phases[event.launch]:
             what = f"launch {event.launch!r} has {phases[event.launch]} phases"
             raise BadFile(path, what, where=where, value=event.phase)
-        if event.step >= steps:
-            raise BadFile(path, f"the run has {steps} steps", where=where, value=event.step, cure="raise --steps")
         events.append(event)
     return events

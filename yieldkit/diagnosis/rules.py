@@ -23,17 +23,20 @@ from yieldkit.emulator.symptoms import (
     CRASH_DETECTED,
     REPAIRED,
     STALL_DETECTED,
+    EventScan,
+    HostEvent,
     Symptoms,
 )
 
 __all__ = ["RULES", "Case", "Finding", "Rule"]
 
-_CORRECTED: Final = REPAIRED | {"crc_retry"}
+_CORRECTED: Final = REPAIRED | {"crc_retry", "memoryx_corrected"}
 _CORRECTABLE: Final = frozenset(("ecc",))
-_TRAPS: Final = frozenset(("parity", "crc_failed", "sram_parity", "ecc", "ecc_uncorrectable"))
+_HOST_TRAP: Final = "memoryx_uncorrectable"
+_TRAPS: Final = frozenset(("parity", "crc_failed", "sram_parity", "ecc", "ecc_uncorrectable", _HOST_TRAP))
 _SEQUENCE: Final = "sequence"
 _CRASHES: Final = frozenset(("illegal_operation", "address"))
-_OUTSIDE: Final = frozenset(("worker", "host_link", "memoryx", "swarmx"))
+_OUTSIDE: Final = frozenset(("worker", "host_link", "memoryx", "swarmx", "dropped_tensor"))
 
 
 @dataclass(frozen=True)
@@ -111,9 +114,10 @@ class Case:
 
     @cached_property
     def event_counts(self) -> Mapping[str, int]:
-        """Events over all cores by kind."""
+        """Events over all cores and the host's endpoints by kind."""
         counts: dict[str, int] = {}
-        for event in self.symptoms.events:
+        seen: tuple[EventScan | HostEvent, ...] = (*self.symptoms.events, *self.symptoms.host_events)
+        for event in seen:
             if event.count > 0:
                 counts[event.kind] = counts.get(event.kind, 0) + event.count
         return counts
@@ -152,7 +156,9 @@ def due_trap(case: Case) -> Finding | None:
     if not case.stalled and _SEQUENCE in case.event_counts:
         fired[_SEQUENCE] = case.event_counts[_SEQUENCE]
     if fired:
-        return Finding("DUE_TRAP", 0.95, (f"checks fired without repair: {_listed(fired)}",))
+        line = f"checks fired without repair: {_listed(fired)}"
+        # What the host's memory has lost is no core's fault.
+        return Finding("DUE_TRAP", 0.95, (line,), sites=() if set(fired) == {_HOST_TRAP} else None)
     if case.symptoms.status == CORRUPTION_DETECTED:
         return Finding("DUE_TRAP", 0.85, ("the host stopped for a check that fired, and no event says which",))
     return None

@@ -6,6 +6,8 @@ import importlib
 from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
+    from yieldkit.emulator.checkpoint import Checkpoint
+    from yieldkit.emulator.corruption import Corruption, corrupt, corrupt_weights
     from yieldkit.emulator.cost import Timing
     from yieldkit.emulator.counted import Counted
     from yieldkit.emulator.counts import count_launch
@@ -20,6 +22,8 @@ if TYPE_CHECKING:
     from yieldkit.workloads.program import Program
 
 _HOMES: Final = {
+    "Checkpoint": "yieldkit.emulator.checkpoint",
+    "Corruption": "yieldkit.emulator.corruption",
     "Counted": "yieldkit.emulator.counted",
     "Job": "yieldkit.emulator.job",
     "Lowered": "yieldkit.emulator.lowering",
@@ -31,6 +35,8 @@ _HOMES: Final = {
     "Timing": "yieldkit.emulator.cost",
     "Trace": "yieldkit.emulator.trace",
     "TrainingOutcome": "yieldkit.emulator.training",
+    "corrupt": "yieldkit.emulator.corruption",
+    "corrupt_weights": "yieldkit.emulator.corruption",
     "count_launch": "yieldkit.emulator.counts",
     "lower": "yieldkit.emulator.lowering",
     "run": "yieldkit.emulator.running",
@@ -38,6 +44,8 @@ _HOMES: Final = {
 }
 
 __all__ = [
+    "Checkpoint",
+    "Corruption",
     "Counted",
     "Job",
     "Lowered",
@@ -49,6 +57,8 @@ __all__ = [
     "Timing",
     "Trace",
     "TrainingOutcome",
+    "corrupt",
+    "corrupt_weights",
     "count_launch",
     "lower",
     "run",

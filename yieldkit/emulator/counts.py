@@ -43,6 +43,7 @@ def count_launch(
     queue_depth: int = 4,
     sequence: bool = False,
     guard: LinkGuard | str | None = None,
+    sram_code: str = "none",
     steps: int = STEPS,
 ) -> Counted | None:
     """State in which a launch ends when it begins with empty queues and golden tables.
@@ -54,6 +55,7 @@ def count_launch(
         queue_depth: words a queue holds.
         sequence: links number their words.
         guard: protection of links in full.
+        sram_code: protection of SRAM.
         steps: looks at routers going on word by word, where a fault changes the order of things, before a greater step
             is taken; it changes the time this takes.
 
@@ -63,7 +65,7 @@ def count_launch(
     """
     hooks = hooks or LaunchHooks()
     guard = LinkGuard.of(guard, sequence=sequence)
-    struck = struck_cores(lowered, low, hooks)
+    struck = struck_cores(lowered, low, hooks, sram_code=sram_code)
     if struck is None or not events_follow(hooks, guard):
         return None
     runs = 9 * low.role_of.size + 4096
@@ -132,7 +134,7 @@ def _graph(
     rows, cols = low.role_of.shape
     n = rows * cols
     roles = _roles(low, struck)
-    feeds = edge_runs(lowered.program, low.launch)
+    feeds = edge_runs(lowered.program, low.launch, hooks.withheld)
     by_role = (roles.routes != 0).any(axis=2) @ (1 << np.arange(COLOURS, dtype=np.int64))
     live = (by_role.astype(np.uint32) | roles.takes | roles.gives)[roles.number]
     for fed, _, colour in feeds:

@@ -63,6 +63,7 @@ def settle(
     *,
     through: bool = False,
     guard: LinkGuard | None = None,
+    sram_code: str = "none",
 ) -> tuple[str, Window] | None:
     """The smallest window that can be believed, after its run, and how far it reached: "core", "row" or "rows".
 
@@ -75,11 +76,14 @@ def settle(
         queue_depth: words a queue holds.
         through: the launch is known to go through, with nothing lost on a link and nothing left in queues.
         guard: protection of links.
+        sram_code: protection of SRAM.
 
     Returns:
         None where only the whole rectangle can tell.
     """
     rows, cols = low.role_of.shape
+    if hooks.withheld:
+        return None
     struck = {(h.r, h.c) for kind in fields(hooks) for h in getattr(hooks, kind.name)}
     if not struck:
         return None
@@ -88,11 +92,11 @@ def settle(
     if len(struck) == 1:
         ((_, c),) = struck
         box = Box(top, bottom, c, c)
-    keeps = keeps_actions(lowered, low, hooks, crossings)
+    keeps = keeps_actions(lowered, low, hooks, crossings, sram_code=sram_code)
     while box != Box(0, rows - 1, 0, cols - 1):
         differs: set[int] = set()
         if keeps or (through and box.plain(crossings)) or box.quiet(crossings):
-            window = Window(lowered, low, box, crossings, arrays, queue_depth, guard)
+            window = Window(lowered, low, box, crossings, arrays, queue_depth, guard=guard, sram_code=sram_code)
             if not window.play(hooks):
                 return None
             differs = window.differs_at()

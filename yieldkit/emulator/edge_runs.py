@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 
 from yieldkit.emulator.channels import COLOUR_OF
 from yieldkit.emulator.host_words import inputs_of
@@ -37,20 +37,27 @@ def join_runs(runs: Runs, run: Run) -> None:
         runs.append((words, kind, times))
 
 
-def edge_runs(program: Program, launch: Launch) -> dict[tuple[int, int, int], Runs]:
-    """Streams of a launch by (core, port, colour), cores in row-major order; what `words_in` pushes, without values."""
+def edge_runs(program: Program, launch: Launch, withheld: Collection[str] = ()) -> dict[tuple[int, int, int], Runs]:
+    """Streams of a launch by (core, port, colour), cores in row-major order; what `words_in` pushes, without values.
+
+    Streams in `withheld` are not pushed.
+    """
     streams: dict[tuple[int, int, int], Runs] = {}
-    for r, c, port, colour, runs in fed_runs(program, launch):
+    for r, c, port, colour, runs in fed_runs(program, launch, withheld):
         stream = streams.setdefault((r * program.cols + c, port, colour), [])
         for run in runs:
             join_runs(stream, run)
     return dict(sorted(streams.items()))
 
 
-def fed_runs(program: Program, launch: Launch) -> Iterator[tuple[int, int, int, int, Runs]]:
+def fed_runs(
+    program: Program, launch: Launch, withheld: Collection[str] = ()
+) -> Iterator[tuple[int, int, int, int, Runs]]:
     """(r, c, port, colour, runs) of what MemoryX pushes, phase by phase."""
     rows, cols, table = program.rows, program.cols, program.table
     for phase in inputs_of(launch):
+        if phase.stream in withheld:
+            continue
         if isinstance(phase, Gemm):
             words = table[phase.x].dims[1] * cols * table[phase.y].dims[1]
             for c in range(cols):

@@ -3,6 +3,8 @@ interpreters apply them and never ask where they came from.
 
 Times are local to a core: before the first task of a phase, or at an element of a task, counted from the launch. A word
 on a link is the n-th that leaves through that port in that colour since the launch began (control words count).
+
+A struck word becomes `(old & keep) ^ mask`. With `lasts` it is struck again at every later occasion in the launch.
 """
 
 from __future__ import annotations
@@ -11,37 +13,48 @@ from dataclasses import dataclass, fields
 from typing import Final
 
 __all__ = [
-    "ALL_ONES",
+    "ALL_BITS",
     "MOST_HELD_UP",
+    "IndexHook",
     "LaunchHooks",
     "LinkHook",
+    "OperandHook",
+    "ProductHook",
     "QueueHook",
     "RegisterHook",
     "ResultHook",
     "RouteHook",
+    "SlowHook",
     "SramHook",
     "SwitchHook",
+    "slow_cores",
 ]
 
-ALL_ONES: Final = 0xFFFFFFFF
+ALL_BITS: Final = 0xFFFFFFFF
 MOST_HELD_UP: Final = 1 << 14
 """Cycles by which the links of a launch can be held up together."""
 
 
 @dataclass(frozen=True)
 class SramHook:
-    """XOR `mask` onto SRAM word `address` of core (r, c) before its first task of phase number `phase`."""
+    """SRAM word `address` of core (r, c) is struck before its first task of phase number `phase`.
+
+    Bits of `mask` from 32 up are the word's check bits, where SRAM is protected. With `lasts` every later store to the
+    word is struck too: a stuck cell.
+    """
 
     r: int
     c: int
     phase: int
     address: int
     mask: int
+    keep: int = ALL_BITS
+    lasts: bool = False
 
 
 @dataclass(frozen=True)
 class RouteHook:
-    """XOR `mask` onto the route word of (colour, position) as the launch begins, before any word moves.
+    """The route word of (colour, position) is struck as the launch begins, before any word moves.
 
     Later the router may be ahead of its core, and the final state would depend on timing; so `phase` is 0.
     """
@@ -52,13 +65,15 @@ class RouteHook:
     colour: int
     position: int
     mask: int
+    keep: int = ALL_BITS
 
 
 @dataclass(frozen=True)
 class RegisterHook:
-    """XOR `mask` onto a register of the running task: `operand` 0 D, 1 A, 2 B with `word` 0..3, or -1 the task word.
+    """A register of the running task is struck: `operand` 0 D, 1 A, 2 B with `word` 0..3, or -1 the task word.
 
-    `task` counts the tasks the core has run since the launch, `element` the elements of that task.
+    `task` counts the tasks the core has run since the launch, `element` the elements of that task. With `lasts` the
+    register is struck again whenever a later task is loaded into it.
     """
 
     r: int
@@ -68,17 +83,87 @@ class RegisterHook:
     operand: int
     word: int
     mask: int
+    keep: int = ALL_BITS
+    lasts: bool = False
 
 
 @dataclass(frozen=True)
 class ResultHook:
-    """XOR `mask` onto the word that one element of a task stores or sends (an accumulator bit, for a mac)."""
+    """The word that one element of a task stores or sends is struck (an accumulator bit, for a mac).
+
+    With `lasts`, here and below, every element from that one on, in this and in later tasks.
+    """
 
     r: int
     c: int
     task: int
     element: int
     mask: int
+    keep: int = ALL_BITS
+    lasts: bool = False
+
+
+@dataclass(frozen=True)
+class OperandHook:
+    """The word of operand `operand` (1 A, 2 B) is struck on its way into one element, in the operand's format.
+
+    What it was fetched from, and a word that is held for several elements, stay as they are.
+    """
+
+    r: int
+    c: int
+    task: int
+    element: int
+    operand: int
+    mask: int
+    keep: int = ALL_BITS
+    lasts: bool = False
+
+
+@dataclass(frozen=True)
+class ProductHook:
+    """The fp32 product of a mac is struck before the addition; other operations have none."""
+
+    r: int
+    c: int
+    task: int
+    element: int
+    mask: int
+    keep: int = ALL_BITS
+    lasts: bool = False
+
+
+@dataclass(frozen=True)
+class IndexHook:
+    """The loop index (16 bits) of `operand` 0 D, 1 A, 2 B at `level` 0 (innermost) to 2 is struck before an element."""
+
+    r: int
+    c: int
+    task: int
+    element: int
+    operand: int
+    level: int
+    mask: int
+    keep: int = ALL_BITS
+    lasts: bool = False
+
+
+@dataclass(frozen=True)
+class SlowHook:
+    """Everything core (r, c) does takes `factor` times the cycles, in the whole launch; no value changes."""
+
+    r: int
+    c: int
+    factor: float
+
+
+def slow_cores(hooks: LaunchHooks, cols: int) -> dict[int, float]:
+    """Factors of slow cores, numbered in row-major order; two on one core multiply."""
+    found: dict[int, float] = {}
+    for hook in hooks.slow:
+        core = hook.r * cols + hook.c
+        found[core] = found.get(core, 1.0) * hook.factor
+    return found
 
 
 @dataclass(frozen=True)
@@ -103,7 +188,7 @@ class LinkHook:
     nth: int
     drop: bool
     mask: int
-    keep: int = ALL_ONES
+    keep: int = ALL_BITS
     lasts: bool = False
     duplicate: bool = False
     credit: bool = False
@@ -124,7 +209,7 @@ class QueueHook:
     colour: int
     nth: int
     mask: int
-    keep: int = ALL_ONES
+    keep: int = ALL_BITS
     lasts: bool = False
 
 
@@ -140,7 +225,7 @@ class SwitchHook:
 
 @dataclass(frozen=True)
 class LaunchHooks:
-    """Everything that strikes during one launch."""
+    """Everything that strikes during one launch; of streams in `withheld` MemoryX pushes nothing."""
 
     sram: tuple[SramHook, ...] = ()
     routes: tuple[RouteHook, ...] = ()
@@ -149,6 +234,11 @@ class LaunchHooks:
     links: tuple[LinkHook, ...] = ()
     queues: tuple[QueueHook, ...] = ()
     switches: tuple[SwitchHook, ...] = ()
+    operands: tuple[OperandHook, ...] = ()
+    products: tuple[ProductHook, ...] = ()
+    indices: tuple[IndexHook, ...] = ()
+    slow: tuple[SlowHook, ...] = ()
+    withheld: tuple[str, ...] = ()
 
     def __bool__(self) -> bool:
         return any(getattr(self, kind.name) for kind in fields(self))

@@ -11,8 +11,9 @@ import numpy.typing as npt
 
 from yieldkit.workloads.program import Tensor
 
-__all__ = ["FIRST_TENSOR", "OUT", "STREAM", "SUM", "Layout", "Plan", "Setting", "Widen"]
+__all__ = ["FIRST_TENSOR", "OUT", "STREAM", "SUM", "Layout", "Plan", "Setting", "Widen", "compact_blocks"]
 
+F32 = npt.NDArray[np.float32]
 Layout = tuple[int, int]
 """Rows and columns of blocks of an array: all of the rectangle's, or 1 where the copies agree."""
 I64 = npt.NDArray[np.int64]
@@ -72,3 +73,18 @@ class Setting:
         """Layout of a tensor whose copies agree."""
         over = self.tensors[name].over
         return (self.rows if "r" in over else 1, self.cols if "c" in over else 1)
+
+
+def compact_blocks(array: F32, over: str) -> F32:
+    """One copy of what every core of a row (column) holds alike, where the tensor is laid out that way.
+
+    Args:
+        array: float32[rows, cols, *dims].
+        over: axes of the rectangle over which the tensor's blocks differ.
+    """
+    for axis, letter in ((0, "r"), (1, "c")):
+        if letter not in over:
+            first = array.take([0], axis=axis)
+            if (array.view(np.uint32) == first.view(np.uint32)).all():
+                array = first
+    return np.ascontiguousarray(array)

@@ -6,31 +6,35 @@ hands it the launches it does not follow itself.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
 
 from yieldkit.emulator.formats import decode_words, encode_words
-from yieldkit.emulator.hooks import LaunchHooks
+from yieldkit.emulator.hooks import ALL_BITS, LaunchHooks, slow_cores
 from yieldkit.emulator.host_words import EdgeList, expected_lists, inputs_of, join_outputs, outputs_of, words_in
 from yieldkit.emulator.isa import COLOURS, HEADER_WORDS, POSITIONS
+from yieldkit.emulator.kernels import cells, strikes
 from yieldkit.emulator.kernels import machine as kernel
 from yieldkit.emulator.kernels.link_faults import places_lost
 from yieldkit.emulator.links import LinkGuard, fed_by_cores, link_rows
 from yieldkit.emulator.lowering import Lowered, LoweredLaunch
 from yieldkit.emulator.scan import DETECTED, LogicalScan, scan_machine
+from yieldkit.emulator.secded import CODES
 from yieldkit.emulator.trace import Trace
 from yieldkit.workloads.program import Gemm, Gemv
 
-__all__ = ["LaunchResult", "Machine", "clean_elements", "new_state"]
+__all__ = ["LaunchResult", "Machine", "clean_elements", "core_rows", "new_state", "new_triggers"]
 
 F32 = npt.NDArray[np.float32]
 
 HOPS_A_WORD = 4
 RUNAWAY_FACTOR = 8
 """A core is stopped after this many times the elements its tasks hold: an endless loop, not a slow one."""
+SLOW_ONE = 256
+"""The factor 1 of a slow core, as the clock counts it."""
 
 
 @dataclass(frozen=True)
@@ -72,6 +76,7 @@ class Machine:
         sequence: links between routers number their words by colour, and the router that gets a word with another
             number than the next counts an event. A last word that is lost shows in the counters only.
         guard: protection of links in full; `sequence` is short for one of them.
+        sram_code: protection of SRAM, "none", "parity" or "secded".
     """
 
     def __init__(
@@ -83,6 +88,7 @@ class Machine:
         burst: int = 4096,
         sequence: bool = False,
         guard: LinkGuard | str | None = None,
+        sram_code: str = "none",
     ) -> None:
         program = lowered.program
         self.guard = LinkGuard.of(guard, sequence=sequence)
@@ -92,6 +98,9 @@ class Machine:
         self.n = n
         self.order = np.arange(n, dtype=np.int64) if order is None else order.astype(np.int64)
         self.burst = burst
+        self.sram_code = sram_code
+        self.wrong: dict[tuple[int, int], int] = {}
+        """Wrong bits of struck words in protected SRAM, check bits from bit 32 up, by (core, address)."""
         self.loaded = ""
         self.ended = True
         """Whether the last launch came to rest; words may go round for ever."""
@@ -109,6 +118,7 @@ class Machine:
         words = encode_words(array, spec.dtype).reshape(array.shape[0], array.shape[1], spec.size)
         sram = self.state.sram.reshape(self.rows, self.cols, -1)
         sram[:, :, base : base + spec.size] = words
+        self.wrong = {key: bits for key, bits in self.wrong.items() if not base <= key[1] < base + spec.size}
 
     def read(self, tensor: str) -> F32:
         """A tensor as the cores hold it, `[rows, cols, *dims]`."""
@@ -128,6 +138,10 @@ class Machine:
             base = self.lowered.address[name]
             keep[base : base + self.lowered.tensors[name].size] = True
         state.sram[:, ~keep] = 0
+        if self.loaded != low.tables_id:
+            keep[:HEADER_WORDS] = False
+            keep[low.table_base :] = False
+        self.wrong = {key: bits for key, bits in self.wrong.items() if keep[key[1]]}
         if self.loaded != low.tables_id:
             for number, role in enumerate(low.roles):
                 mine = lookup == number
@@ -158,31 +172,40 @@ class Machine:
             streams: input arrays by stream name.
             hooks: faults that strike during it.
         """
+        hooks = hooks or LaunchHooks()
         self.load(low)
+        # Words struck in earlier launches show as what strikes in this one does; a slow core shows in nothing here.
+        struck = bool(self.wrong) or bool(replace(hooks, slow=()))
         program = self.lowered.program
         lists: list[EdgeList] = []
+        withheld = hooks.withheld
         for phase in inputs_of(low.launch):
+            if phase.stream in withheld:
+                continue
             lists += words_in(program, phase, streams[phase.stream])
         host, keys, expected = self._host(low, lists)
         self.host = host
-        triggers = self._triggers(low, hooks or LaunchHooks())
+        triggers = self._triggers(low, hooks)
         self._link_rows = triggers.link
         taps = self._taps(low)
         budget = RUNAWAY_FACTOR * clean_elements(low)[low.role_of.reshape(-1)] + 1000
-        for hook in (hooks or LaunchHooks()).routes:
-            self.state.route[hook.r * self.cols + hook.c, hook.colour, hook.position] ^= np.uint32(hook.mask)
-        for turned in (hooks or LaunchHooks()).switches:
-            self.state.position[turned.r * self.cols + turned.c, turned.colour] ^= np.uint8(turned.mask & 3)
+        self._strike_routers(hooks)
+        for core, address in self.wrong:
+            if address == 0:
+                cells.note_read(self.state, triggers, core, address)
         self._strike(triggers, kernel.UNUSED)
         self.ended = self._run(host, triggers, taps, budget)
+        self._keep_wrong(triggers)
         outputs, missing = self._collect(low, host, keys, expected)
         finished = (self.state.status == kernel.DONE) | (self.state.status == kernel.UNUSED)
         undrained = bool((host.in_next < host.in_end).any())
         # More words than MemoryX has room for are no stream of this launch.
         overflow = bool((host.out_count > host.out_word.shape[1]).any())
         completed = self.ended and not overflow and bool(finished.all()) and not missing and not undrained
-        strange = not completed or bool(hooks) or bool(self.state.events.any()) or not self.is_golden(low)
-        scan = scan_machine(self.state, self.neighbour, low, undrained=undrained) if strange else None
+        strange = not completed or struck or bool(self.state.events.any()) or not self.is_golden(low)
+        scan = None
+        if strange:
+            scan = scan_machine(self.state, self.neighbour, low, undrained=undrained, wrong=self.wrong)
         return self._result(LaunchResult(completed, outputs, self._tapped(low, taps), tuple(missing), scan))
 
     def _run(
@@ -314,38 +337,42 @@ class Machine:
         return outputs, missing
 
     def _triggers(self, low: LoweredLaunch, hooks: LaunchHooks) -> kernel.Triggers:
-        rows: list[tuple[int, ...]] = []
+        rows = core_rows(low, hooks, lambda r, c: r * self.cols + c)
+        links = link_rows(hooks, self.cols, self.guard)
+        return new_triggers(rows, links, self.n, self.sram_code, wrong=self.wrong, slow=slow_cores(hooks, self.cols))
 
-        def begin(r: int, c: int, phase: int) -> int:
-            return int(low.roles[low.role_of[r, c]].first_task[phase])
-
-        for s in hooks.sram:
-            rows.append((s.r * self.cols + s.c, begin(s.r, s.c, s.phase), -1, kernel.T_SRAM, s.address, 0, s.mask))
-        for g in hooks.registers:
-            core = g.r * self.cols + g.c
-            what = kernel.T_TASK if g.operand < 0 else kernel.T_DESCRIPTOR
-            a, b = (g.word, 0) if g.operand < 0 else (g.operand, g.word)
-            rows.append((core, g.task, g.element, what, a, b, g.mask))
-        for h in hooks.results:
-            rows.append((h.r * self.cols + h.c, h.task, h.element, kernel.T_RESULT, 0, 0, h.mask))
-        core_rows = np.array(rows, np.int64).reshape(-1, 7)
-        armed = np.bincount(core_rows[:, 0], minlength=self.n).astype(np.int32)
-        return kernel.Triggers(core_rows, link_rows(hooks, self.cols, self.guard), armed)
+    def _strike_routers(self, hooks: LaunchHooks) -> None:
+        for hook in hooks.routes:
+            at = (hook.r * self.cols + hook.c, hook.colour, hook.position)
+            self.state.route[at] = (self.state.route[at] & np.uint32(hook.keep)) ^ np.uint32(hook.mask)
+        for turned in hooks.switches:
+            self.state.position[turned.r * self.cols + turned.c, turned.colour] ^= np.uint8(turned.mask & 3)
 
     def _strike(self, triggers: kernel.Triggers, status: int) -> bool:
         """Strike what waits for a task that never comes, on cores that never start or have ended their chain."""
         struck = False
         for row in triggers.core:
-            core, executed, _, what, a, _, mask = (int(v) for v in row)
-            if what != kernel.T_SRAM or self.state.status[core] != status:
+            core, executed = int(row[strikes.AT_CORE]), int(row[strikes.AT_TASK])
+            if row[strikes.WHAT] != kernel.T_SRAM or self.state.status[core] != status:
                 continue
             if executed != self.state.executed[core]:
                 continue
-            self.state.sram[core, a] ^= np.uint32(mask)
-            row[3] = -1
+            address, mask, keep, lasts = (
+                int(row[k]) for k in (strikes.PART, strikes.MASK, strikes.KEEP, strikes.LASTS)
+            )
+            cells.strike_cell(self.state, triggers, core, address, mask, keep, bool(lasts))
+            row[strikes.WHAT] = -1
             triggers.armed[core] -= 1
             struck = True
         return struck
+
+    def _keep_wrong(self, triggers: kernel.Triggers) -> None:
+        """Keep what is wrong in struck words for the launches to come."""
+        self.wrong = {
+            (int(row[cells.CELL_CORE]), int(row[cells.CELL_ADDRESS])): int(row[cells.CELL_PATTERN])
+            for row in triggers.cell
+            if row[cells.CELL_PATTERN]
+        }
 
     def _taps(self, low: LoweredLaunch) -> kernel.Taps:
         longest = max((role.n_tasks for role in low.roles), default=0)
@@ -396,6 +423,66 @@ class Machine:
                 self.rows, self.cols, m, n
             )
         return result
+
+
+def core_rows(low: LoweredLaunch, hooks: LaunchHooks, number: Callable[[int, int], int]) -> list[tuple[int, ...]]:
+    """Rows of `Triggers.core` for what strikes cores, numbered by `number(r, c)`."""
+
+    def begin(r: int, c: int, phase: int) -> int:
+        return int(low.roles[low.role_of[r, c]].first_task[phase])
+
+    rows: list[tuple[int, ...]] = []
+    for s in hooks.sram:
+        at = (number(s.r, s.c), begin(s.r, s.c, s.phase), -1)
+        rows.append((*at, kernel.T_SRAM, s.address, 0, s.mask, s.keep, int(s.lasts)))
+    for g in hooks.registers:
+        what, a, b = (kernel.T_TASK, g.word, 0) if g.operand < 0 else (kernel.T_DESCRIPTOR, g.operand, g.word)
+        rows.append((number(g.r, g.c), g.task, g.element, what, a, b, g.mask, g.keep, int(g.lasts)))
+    for i in hooks.indices:
+        at = (number(i.r, i.c), i.task, i.element)
+        rows.append((*at, kernel.T_INDEX, i.operand, i.level, i.mask, i.keep, int(i.lasts)))
+    for o in hooks.operands:
+        at = (number(o.r, o.c), o.task, o.element)
+        rows.append((*at, kernel.T_OPERAND, o.operand, 0, o.mask, o.keep, int(o.lasts)))
+    for what, items in ((kernel.T_PRODUCT, hooks.products), (kernel.T_RESULT, hooks.results)):
+        for h in items:
+            rows.append((number(h.r, h.c), h.task, h.element, what, 0, 0, h.mask, h.keep, int(h.lasts)))
+    # Task and element in which a fault that lasts struck last: none yet.
+    return [(*row, -1, -1) for row in rows]
+
+
+def new_triggers(
+    rows: Sequence[tuple[int, ...]],
+    link_rows: npt.NDArray[np.int64],
+    n: int,
+    sram_code: str,
+    *,
+    wrong: Mapping[tuple[int, int], int] | None = None,
+    slow: Mapping[int, float] | None = None,
+) -> kernel.Triggers:
+    """What strikes a machine of n cores.
+
+    Args:
+        rows: of cores.
+        link_rows: of links.
+        n: cores.
+        sram_code: protection of SRAM.
+        wrong: wrong bits of words of SRAM that have been struck before, by (core, address).
+        slow: cycles of slow cores over their usual ones.
+    """
+    core = np.array(rows, np.int64).reshape(-1, strikes.COLUMNS)
+    armed = np.bincount(core[:, strikes.AT_CORE], minlength=n).astype(np.int32)
+    cell: dict[tuple[int, int], int] = dict(wrong or {})
+    for row in rows:
+        if row[strikes.WHAT] == kernel.T_SRAM and (row[strikes.LASTS] or sram_code != "none"):
+            cell.setdefault((row[strikes.AT_CORE], row[strikes.PART]), 0)
+    table = np.array([(*key, bits, ALL_BITS, 0, 0) for key, bits in cell.items()], np.int64)
+    table = table.reshape(-1, cells.CELL_COLUMNS)
+    np.add.at(armed, table[table[:, cells.CELL_PATTERN] != 0, cells.CELL_CORE], 1)
+    factor = np.full(n if slow else 0, SLOW_ONE, np.int64)
+    for number, times in (slow or {}).items():
+        factor[number] = round(times * SLOW_ONE)
+    return kernel.Triggers(core, link_rows, armed, table, CODES.index(sram_code), factor)
 
 
 def new_state(n: int, sram_words: int, queue_depth: int, *, sequence: bool = False) -> kernel.State:

@@ -6,28 +6,25 @@ order of sequences. All arithmetic has a fixed order, so a step depends on the p
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from yieldkit.emulator.isa import FORMATS
-from yieldkit.emulator.kernels.host import adam, gather_rows, rounded, scatter_rows, total_of
+from yieldkit.emulator.kernels.host import adam, gather_rows, scatter_rows, total_of
+from yieldkit.emulator.stream_forms import batch_stream, gradient_of, matrix_stream, parameter_stream, rounded_to
 from yieldkit.errors import BadInput
 from yieldkit.files import fingerprint
 from yieldkit.rng import generator
-from yieldkit.workloads.gpt import GptShape, parameters
+from yieldkit.workloads.parameters import Parameter, parameters_of
 from yieldkit.workloads.program import Gemm, Launch, Program, StreamIn
 
 __all__ = ["MemoryX", "StepReport", "initial_parameters"]
 
 F32 = npt.NDArray[np.float32]
 Tokens = npt.NDArray[np.integer[Any]]
-
-INITIAL_STD = 0.05
-"""Standard deviation of initial weights; projections back into the residual stream get it over sqrt(2 layers)."""
 
 
 @dataclass(frozen=True)
@@ -46,20 +43,18 @@ class StepReport:
     nonfinite: str = ""
 
 
-def initial_parameters(shape: GptShape, seed: int) -> dict[str, F32]:
-    """Initial weights: sums of twelve uniform numbers, near enough to normal and the same on every machine."""
+def initial_parameters(parameters: Sequence[Parameter], seed: int) -> dict[str, F32]:
+    """First values: "normal" ones are sums of twelve uniform numbers, near enough and the same on every machine."""
     values: dict[str, F32] = {}
-    for number, (name, dims) in enumerate(parameters(shape).items()):
-        if len(dims) == 1:
-            values[name] = np.ones(dims, np.float32)
+    for number, parameter in enumerate(parameters):
+        if parameter.init != "normal":
+            values[parameter.name] = np.full(parameter.dims, parameter.init == "ones", np.float32)
             continue
+        # The purpose has the name of the first model that drew its weights so; golden numbers hang on it.
         rng = generator(seed, "gpt.parameters", number)
-        draws = rng.integers(0, 1 << 16, size=(12, *dims), dtype=np.int64).sum(axis=0)
-        std = INITIAL_STD
-        if name.endswith((".wo", ".w2")):
-            std /= (2 * shape.layers) ** 0.5
+        draws = rng.integers(0, 1 << 16, size=(12, *parameter.dims), dtype=np.int64).sum(axis=0)
         centred = (draws - 6 * ((1 << 16) - 1)).astype(np.float64) / (1 << 16)
-        values[name] = (centred * std).astype(np.float32)
+        values[parameter.name] = (centred * parameter.std).astype(np.float32)
     return values
 
 
@@ -89,14 +84,11 @@ class MemoryX:
         Raises:
             BadInput: the program has no model, or weights of other names or shapes are given.
         """
-        model = program.job.get("model")
-        if model is None:
-            raise BadInput("the program has no model to hold weights for", value=program.name)
-        shape = GptShape(**model)
-        table = parameters(shape)
+        listed = parameters_of(program.job)
         if weights is None:
-            values = initial_parameters(shape, int(program.job["seed"]))
+            values = initial_parameters(listed, int(program.job["seed"]))
         else:
+            table = {parameter.name: parameter.dims for parameter in listed}
             if {n: w.shape for n, w in weights.items()} != table:
                 raise BadInput("weights do not fit the model of the program", value=sorted(set(weights) ^ set(table)))
             values = {name: np.array(weights[name], np.float32) for name in table}
@@ -125,7 +117,7 @@ class MemoryX:
         return fingerprint(b"".join(parts))
 
     def streams(self, launch: Launch, tokens: Tokens, targets: Tokens | None) -> dict[str, F32]:
-        """Input arrays of a launch for a batch `tokens` int[n, T], `targets` int[n, T]."""
+        """Input arrays of a launch for a batch: tokens int[n, T] or inputs float32[n, features], and their targets."""
         bindings = {item["stream"]: item for item in self.program.job["inputs"]}
         streams: dict[str, F32] = {}
         for phase in launch.phases:
@@ -139,24 +131,29 @@ class MemoryX:
         rows, cols = self.program.rows, self.program.cols
         form = binding["form"]
         if form == "matrix":
-            matrix = self._operand(binding["param"])
-            return matrix.T if binding.get("transpose") else matrix
-        if form == "vector":
-            return self.weights[binding["param"]].reshape(1, cols, -1)
+            return matrix_stream(self._operand(binding["param"]), binding, cols)
         if form == "embedding":
             x = gather_rows(self.weights["wte"], self.weights["wpe"], tokens.astype(np.int64))
             m, width = x.shape[0] // rows * x.shape[1], x.shape[2]
             return np.ascontiguousarray(x.reshape(rows, m, cols, width // cols).transpose(0, 2, 1, 3))
+        if isinstance(phase, StreamIn) and form == "batch":
+            return batch_stream(self.program, phase, tokens)
+        if form != "targets":
+            value = parameter_stream(self.weights[binding["param"]], binding, cols)
+            dtype = self.program.table[phase.tensor].dtype if isinstance(phase, StreamIn) else self.program.dtype
+            return value if dtype == "fp32" else rounded_to(value, dtype)
         if targets is None:
             raise BadInput("the program needs targets for its batch", value=self.program.name)
         return targets.astype(np.float32).reshape(rows, 1, -1)
 
     def _operand(self, name: str) -> F32:
         if name not in self._rounded:
-            weight = self.weights[name]
-            fmt = FORMATS[self.program.dtype]
-            self._rounded[name] = rounded(np.ascontiguousarray(weight).reshape(-1), fmt).reshape(weight.shape)
+            self._rounded[name] = rounded_to(self.weights[name], self.program.dtype)
         return self._rounded[name]
+
+    def forget_rounded(self, name: str) -> None:
+        """Round a weight anew at its next use: a word of it has changed."""
+        self._rounded.pop(name, None)
 
     def gradients(self, outputs: Mapping[str, F32], tokens: Tokens) -> dict[str, F32]:
         """Gradients by parameter from the streams that came out of a step."""
@@ -165,16 +162,16 @@ class MemoryX:
             if item["stream"] not in outputs:
                 continue
             value = outputs[item["stream"]]
-            if item["form"] == "matrix":
-                grads[item["param"]] = value
-            elif item["form"] == "vector":
-                grads[item["param"]] = value.reshape(-1)
-            elif item["form"] == "embedding":
+            if item["form"] == "embedding":
                 table, positions = np.zeros_like(self.weights["wte"]), np.zeros_like(self.weights["wpe"])
                 _, cols, _, dc = value.shape
                 x = value.transpose(0, 2, 1, 3).reshape(*tokens.shape, cols * dc)
                 scatter_rows(np.ascontiguousarray(x), tokens.astype(np.int64), table, positions)
                 grads |= {"wte": table, "wpe": positions}
+                continue
+            gradient = gradient_of(value, item, self.program.cols)
+            if gradient is not None:
+                grads[item["param"]] = gradient
         return grads
 
     def report(self, outputs: Mapping[str, F32]) -> StepReport:

@@ -26,6 +26,7 @@ class ReferenceExecutor:
         queue_depth: words a queue holds.
         sequence: links number their words.
         guard: protection of links in full.
+        sram_code: protection of SRAM.
     """
 
     def __init__(
@@ -36,8 +37,10 @@ class ReferenceExecutor:
         threads: int = 1,
         sequence: bool = False,
         guard: LinkGuard | str | None = None,
+        sram_code: str = "none",
     ) -> None:
-        self._begin(lowered, Machine(lowered, queue_depth=queue_depth, sequence=sequence, guard=guard), queue_depth)
+        machine = Machine(lowered, queue_depth=queue_depth, sequence=sequence, guard=guard, sram_code=sram_code)
+        self._begin(lowered, machine, queue_depth)
 
     def _begin(self, lowered: Lowered, machine: Machine, queue_depth: int) -> None:
         self.queue_depth = queue_depth
@@ -54,6 +57,11 @@ class ReferenceExecutor:
     def read(self, name: str) -> F32:
         """A tensor as `[rows, cols, *dims]`."""
         return self.machine.read(name)
+
+    @property
+    def resident(self) -> str:
+        """Fingerprint of the tables in the cores, "" before the first launch."""
+        return self.machine.loaded
 
     @property
     def pristine(self) -> bool:

@@ -13,14 +13,22 @@ import numpy.typing as npt
 from yieldkit.emulator.checks import check_lowered
 from yieldkit.emulator.cost import Timing
 from yieldkit.emulator.estimate import estimated_cycles
+from yieldkit.emulator.hooks import slow_cores
 from yieldkit.emulator.job import HookSource, Job, StepResult
 from yieldkit.emulator.links import LINK_PROTECTIONS, LinkGuard
-from yieldkit.emulator.lowering import Lowered, lower
+from yieldkit.emulator.lowering import Lowered, LoweredLaunch, lower
 from yieldkit.emulator.memoryx import MemoryX
 from yieldkit.emulator.placement import FabricView, Placement, link_pitches
 from yieldkit.emulator.scan import LogicalScan
-from yieldkit.emulator.symptoms import COMPLETED, CORRUPTION_DETECTED, CRASH_DETECTED, STALL_DETECTED, Symptoms
-from yieldkit.emulator.timing import step_cycles
+from yieldkit.emulator.symptoms import (
+    COMPLETED,
+    CORRUPTION_DETECTED,
+    CRASH_DETECTED,
+    STALL_DETECTED,
+    HostEvent,
+    Symptoms,
+)
+from yieldkit.emulator.timing import launch_cycles, step_cycles
 from yieldkit.emulator.trace import Trace
 from yieldkit.errors import BadInput
 from yieldkit.files import fingerprint
@@ -32,7 +40,7 @@ __all__ = [
     "RunResult",
     "Telemetry",
     "check_protection",
-    "link_guard",
+    "protection_options",
     "run",
     "run_job",
     "sram_words_of",
@@ -50,7 +58,8 @@ class RunResult:
     Attributes:
         symptoms: what could be seen from outside.
         outputs: streams of the last step, by name.
-        state_hash: hash over every step's outputs and over the host's weights and moments.
+        state_hash: hash over every step's outputs, over the host's weights and moments, and over the vectors that an
+            iteration leaves in the cores.
         step_digests: hash of each step's outputs (and fp32 sums, where they are kept).
         memoryx: host state at the end.
         tokens: int64[sequences, steps] decoded symbols.
@@ -58,6 +67,8 @@ class RunResult:
         traces: of the launches of the last step, where they were asked for.
         timing: what things cost.
         placement: where the program ran; None where links have the pitch of a perfect mesh.
+        source: what struck, for the cycles of slow cores.
+        first: number of the first step.
     """
 
     symptoms: Symptoms
@@ -70,23 +81,37 @@ class RunResult:
     traces: tuple[Trace, ...] = ()
     timing: Timing = _IDEAL
     placement: Placement | None = None
+    source: HookSource | None = None
+    first: int = 0
 
     @cached_property
     def cycles(self) -> int:
         """Cycles of all steps done: as the wavelet executor measured them, stalled launches included; otherwise worked
-        out from the tables (`emulator.timing`) when first asked for.
+        out from the tables (`emulator.timing`), slow cores included, when first asked for.
         """
         if hasattr(self.job.executor, "clock"):
             return self.symptoms.cycles
+        lowered, done = self.job.lowered, self.symptoms.steps_done
         pitches = link_pitches(self.placement) if self.placement is not None else None
-        each = step_cycles(
-            self.job.lowered, timing=self.timing, link_pitches=pitches, queue_depth=self.job.executor.queue_depth
-        )
-        return each * self.symptoms.steps_done
+
+        def of(low: LoweredLaunch, slow: Mapping[int, float]) -> int:
+            depth = self.job.executor.queue_depth
+            return launch_cycles(lowered, low, timing=self.timing, link_pitches=pitches, queue_depth=depth, slow=slow)
+
+        clean = {low.name: of(low, {}) for low in lowered.launches}
+        total = sum(clean.values()) * done
+        if self.source is None:
+            return total
+        for step in range(self.first, self.first + done):
+            for low in lowered.launches:
+                slow = slow_cores(self.source.hooks(step, low), lowered.program.cols)
+                if slow:
+                    total += of(low, slow) - clean[low.name]
+        return total
 
     @property
     def losses(self) -> tuple[float, ...]:
-        """Mean loss of each step done, nats."""
+        """Mean loss of each step done, nats; of an iteration, its relative residual."""
         return self.symptoms.loss
 
     def _repr_html_(self) -> str:
@@ -150,7 +175,7 @@ def run(
     options: dict[str, Any] = {
         "queue_depth": depth,
         "threads": threads,
-        "guard": link_guard(fabric),
+        **protection_options(fabric),
     }
     if executor == "tensor":
         options["taps"] = taps
@@ -159,7 +184,15 @@ def run(
         options |= {"timing": costs, "link_pitches": link_pitches(placement), "trace_bins": trace}
     elif trace:
         raise BadInput("only the wavelet executor records traces", value=executor, cure='use executor="wavelet"')
-    job = Job.start(lowered, executor=executor, memoryx=memoryx, weights=weights, batches=batches, **options)
+    job = Job.start(
+        lowered,
+        executor=executor,
+        memoryx=memoryx,
+        weights=weights,
+        batches=batches,
+        host_code=_protection(fabric, "memoryx"),
+        **options,
+    )
     return run_job(job, placement, steps, faults=faults, timing=costs, progress=progress)
 
 
@@ -174,6 +207,7 @@ def run_job(
 ) -> RunResult:
     """Run `steps` more steps of a job that has been started."""
     telemetry = Telemetry()
+    first = job.step
     result = None
     for _ in range(steps):
         result = job.run_step(faults)
@@ -183,7 +217,7 @@ def run_job(
         if result.stopped is not None:
             break
     symptoms = symptoms_of(job, placement, steps, telemetry)
-    digest = fingerprint("".join([*telemetry.digests, job.memoryx.state_hash]).encode())
+    digest = fingerprint("".join([*telemetry.digests, job.memoryx.state_hash, _left_in_cores(job)]).encode())
     tokens = np.stack(job.tokens, axis=1) if job.tokens else np.zeros((0, 0), np.int64)
     return RunResult(
         symptoms,
@@ -196,7 +230,17 @@ def run_job(
         result.traces if result is not None else (),
         timing,
         placement,
+        faults,
+        first,
     )
+
+
+def _left_in_cores(job: Job) -> str:
+    """Hash of what an iteration leaves in the cores, which is its result; other jobs send theirs out."""
+    if job.lowered.program.job.get("kind") != "iteration" or job.stopped:
+        return ""
+    kept = job.kept()
+    return fingerprint(b"".join(name.encode() + kept[name].tobytes() for name in sorted(kept)))
 
 
 class Telemetry:
@@ -211,12 +255,14 @@ class Telemetry:
         self.bad_logits = 0
         self.last: StepResult | None = None
         self.scans: list[LogicalScan] = []
+        self.host_events: list[HostEvent] = []
         self.cycles: int | None = None
 
     def add(self, job: Job, result: StepResult) -> None:
         """Take in one step."""
         self.last = result
         self.scans += result.scans
+        self.host_events += result.host_events
         self.digests.append(result.digest)
         if result.cycles is not None:
             self.cycles = (self.cycles or 0) + result.cycles
@@ -269,18 +315,19 @@ def symptoms_of(job: Job, placement: Placement, planned: int, telemetry: Telemet
         events=_distinct(placement.events(s) for s in scans),
         leftover=placement.leftover(scan) if scan is not None else (),
         host_missing=stopped[1].missing if stopped is not None else (),
+        host_events=_summed(telemetry.host_events),
         cycles=cycles * done if telemetry.cycles is None else telemetry.cycles,
         expected_cycles=cycles * planned,
     )
 
 
-ACTED_OUT: Final[Mapping[str, Collection[str]]] = {"sram": ("none",), "links": LINK_PROTECTIONS}
+ACTED_OUT: Final[Mapping[str, Collection[str]]] = {"sram": ("none", "parity", "secded"), "links": LINK_PROTECTIONS}
 """Protections whose effects are acted out."""
 
 
-def link_guard(fabric: FabricView) -> LinkGuard:
-    """Protection of a wafer's links, as an option of every executor (`guard`)."""
-    return LinkGuard(_protection(fabric, "links"))
+def protection_options(fabric: FabricView) -> dict[str, Any]:
+    """Protection of a wafer's links and SRAM, as options of every executor."""
+    return {"guard": LinkGuard(_protection(fabric, "links")), "sram_code": _protection(fabric, "sram")}
 
 
 def check_protection(fabric: FabricView) -> None:
@@ -305,6 +352,15 @@ def check_protection(fabric: FabricView) -> None:
 def _protection(fabric: FabricView, name: str) -> str:
     protection = getattr(getattr(getattr(fabric, "spec", None), "machine", None), "protection", None)
     return str(getattr(protection, name, "none"))
+
+
+def _summed(events: Iterable[HostEvent]) -> tuple[HostEvent, ...]:
+    """Events of one endpoint, kind and name together, in the order they were first seen."""
+    counts: dict[tuple[str, str, str], int] = {}
+    for event in events:
+        key = (event.endpoint, event.kind, event.name)
+        counts[key] = counts.get(key, 0) + event.count
+    return tuple(HostEvent(*key, count) for key, count in counts.items())
 
 
 def _distinct(parts: Iterable[Iterable[Any]]) -> tuple[Any, ...]:

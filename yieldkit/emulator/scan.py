@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -53,9 +53,16 @@ class LogicalScan:
 
 
 def scan_machine(
-    state: kernel.State, neighbour: npt.NDArray[np.int64], low: LoweredLaunch, *, undrained: bool
+    state: kernel.State,
+    neighbour: npt.NDArray[np.int64],
+    low: LoweredLaunch,
+    *,
+    undrained: bool,
+    wrong: Mapping[tuple[int, int], int] | None = None,
 ) -> LogicalScan:
-    """Read the cores as a technician's scan does."""
+    """Read the cores as a technician's scan does; `wrong`: bits of struck words of protected SRAM, by (core, address),
+    which a scan, reading through the code, sees in the hash only.
+    """
     cols = low.role_of.shape[1]
 
     def place(core: int | np.integer[Any]) -> tuple[int, int]:
@@ -94,7 +101,7 @@ def scan_machine(
         tuple(events),
         tuple(leftover),
         undrained,
-        quiescent_hash(state),
+        quiescent_hash(state, wrong),
     )
 
 
@@ -140,7 +147,7 @@ def _register_differs(state: kernel.State, core: int, tables: npt.NDArray[np.uin
     return False
 
 
-def quiescent_hash(state: kernel.State) -> str:
+def quiescent_hash(state: kernel.State, wrong: Mapping[tuple[int, int], int] | None = None) -> str:
     """Fingerprint of everything in the cores once nothing moves; queues in logical order, not by buffer place."""
     depth = state.queue.shape[3]
     place = (state.head[..., None] + np.arange(depth)) % depth
@@ -170,4 +177,6 @@ def quiescent_hash(state: kernel.State) -> str:
             for part in (state.register, state.task_register, state.loop_index, state.stage, state.control)
         ),
     )
-    return fingerprint(b"".join(np.ascontiguousarray(part).tobytes() for part in parts))
+    # Of no bytes where no word is wrong.
+    cells = np.array([(*key, bits) for key, bits in sorted((wrong or {}).items())], np.int64)
+    return fingerprint(b"".join(np.ascontiguousarray(part).tobytes() for part in (*parts, cells)))

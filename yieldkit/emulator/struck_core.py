@@ -6,7 +6,7 @@ Control reads no value, so a core's communications and their order follow from i
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
@@ -14,10 +14,11 @@ import numpy.typing as npt
 
 from yieldkit.emulator.hooks import LaunchHooks
 from yieldkit.emulator.isa import HEADER_WORDS
+from yieldkit.emulator.kernels import cells, strikes
 from yieldkit.emulator.kernels import counts_core as kernel
-from yieldkit.emulator.kernels.machine import DONE, READY, T_DESCRIPTOR, T_SRAM, T_TASK, UNUSED, State, Triggers
+from yieldkit.emulator.kernels.machine import DONE, READY, T_SRAM, UNUSED, State, Triggers
 from yieldkit.emulator.lowering import Lowered, LoweredLaunch, Role
-from yieldkit.emulator.machine import RUNAWAY_FACTOR, clean_elements, new_state
+from yieldkit.emulator.machine import RUNAWAY_FACTOR, clean_elements, core_rows, new_state, new_triggers
 
 __all__ = ["StruckCore", "struck_cores"]
 
@@ -45,10 +46,11 @@ class StruckCore:
     budget: int
     sram_words: int
     table_base: int
+    sram_code: str = "none"
 
     def state_after(self, actions: int) -> State:
         """State of the core, number 0 of one, after so many communications and with no more possible."""
-        state, triggers = _one_core(self.role, self.sram_words, self.table_base), _triggers(self.rows)
+        state, triggers = _one_core(self.role, self.sram_words, self.table_base), _triggers(self.rows, self.sram_code)
         state.route[0] = self.routes
         _strike(state, triggers, UNUSED)
         room = len(self.log) + 4
@@ -77,50 +79,49 @@ class StruckCore:
         return int(mine[-1]) + 1
 
 
-def struck_cores(lowered: Lowered, low: LoweredLaunch, hooks: LaunchHooks) -> tuple[StruckCore, ...] | None:
-    """The cores whose tables, registers or routes are struck; None where a value would decide what one of them does."""
+def struck_cores(
+    lowered: Lowered, low: LoweredLaunch, hooks: LaunchHooks, *, sram_code: str = "none"
+) -> tuple[StruckCore, ...] | None:
+    """The cores whose tables, registers, loop indices or routes are struck; None where a value would decide what one of
+    them does.
+    """
     cols = low.role_of.shape[1]
     clean = clean_elements(low)
     rows: dict[int, list[tuple[int, ...]]] = {}
     routes: dict[int, npt.NDArray[np.uint32]] = {}
-
-    def begin(r: int, c: int, phase: int) -> int:
-        return int(low.roles[low.role_of[r, c]].first_task[phase])
-
-    for s in hooks.sram:
-        if s.address < HEADER_WORDS or s.address >= low.table_base:
-            row = (0, begin(s.r, s.c, s.phase), -1, T_SRAM, s.address, 0, s.mask)
-            rows.setdefault(s.r * cols + s.c, []).append(row)
-    for g in hooks.registers:
-        what, a, b = (T_TASK, g.word, 0) if g.operand < 0 else (T_DESCRIPTOR, g.operand, g.word)
-        rows.setdefault(g.r * cols + g.c, []).append((0, g.task, g.element, what, a, b, g.mask))
+    tables = tuple(s for s in hooks.sram if s.address < HEADER_WORDS or s.address >= low.table_base)
+    # What strikes values only changes nothing here.
+    control = replace(hooks, sram=tables, operands=(), products=(), results=())
+    for row in core_rows(low, control, lambda r, c: r * cols + c):
+        rows.setdefault(row[0], []).append((0, *row[1:]))
     for h in hooks.routes:
         core = h.r * cols + h.c
         own = routes.setdefault(core, low.roles[low.role_of[h.r, h.c]].routes.copy())
-        own[h.colour, h.position] ^= np.uint32(h.mask)
+        own[h.colour, h.position] = (own[h.colour, h.position] & np.uint32(h.keep)) ^ np.uint32(h.mask)
     found = []
     for core in sorted(rows.keys() | routes.keys()):
         number = int(low.role_of[divmod(core, cols)])
         role = low.roles[number]
         budget = RUNAWAY_FACTOR * int(clean[number]) + 1000
         own_rows = tuple(rows.get(core, ()))
-        usual = _log(role, lowered.sram_words, low.table_base, (), budget)
-        logged = _log(role, lowered.sram_words, low.table_base, own_rows, budget) if own_rows else usual
+        usual = _log(role, lowered.sram_words, low.table_base, (), budget, sram_code)
+        logged = usual
+        if own_rows:
+            logged = _log(role, lowered.sram_words, low.table_base, own_rows, budget, sram_code)
         if logged is None or usual is None:
             return None
         own_routes = routes.get(core, role.routes)
-        found.append(
-            StruckCore(core, role, own_routes, *logged, usual, own_rows, budget, lowered.sram_words, low.table_base)
-        )
+        sizes = (lowered.sram_words, low.table_base)
+        found.append(StruckCore(core, role, own_routes, *logged, usual, own_rows, budget, *sizes, sram_code))
     return tuple(found)
 
 
 def _log(
-    role: Role, sram_words: int, table_base: int, rows: Sequence[tuple[int, ...]], budget: int
+    role: Role, sram_words: int, table_base: int, rows: Sequence[tuple[int, ...]], budget: int, sram_code: str
 ) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.int32]] | None:
     # An element communicates at most four times: two fetches, a word and a control word.
     log, task = np.zeros(4 * (budget + 1), np.uint8), np.zeros(4 * (budget + 1), np.int32)
-    state, triggers = _one_core(role, sram_words, table_base), _triggers(rows)
+    state, triggers = _one_core(role, sram_words, table_base), _triggers(rows, sram_code)
     _strike(state, triggers, UNUSED)
     actions = kernel.step_through(state, triggers, budget, HEADER_WORDS, table_base, log, task, len(log))
     return None if actions == kernel.UNDECIDED else (log[:actions].copy(), task[:actions].copy())
@@ -129,16 +130,15 @@ def _log(
 def _strike(state: State, triggers: Triggers, status: int) -> None:
     """Strike what waits for a task that never comes, as a machine does."""
     for row in triggers.core:
-        _, executed, _, what, address, _, mask = (int(v) for v in row)
+        _, executed, _, what, address, _, mask, keep, lasts = (int(v) for v in row[: strikes.LASTS + 1])
         if what == T_SRAM and state.status[0] == status and executed == state.executed[0]:
-            state.sram[0, address] ^= np.uint32(mask)
-            row[3] = -1
+            cells.strike_cell(state, triggers, 0, address, mask, keep, bool(lasts))
+            row[strikes.WHAT] = -1
             triggers.armed[0] -= 1
 
 
-def _triggers(rows: Sequence[tuple[int, ...]]) -> Triggers:
-    core = np.array(rows, np.int64).reshape(-1, 7)
-    return Triggers(core, np.zeros((0, 6), np.int64), np.array([len(core)], np.int32))
+def _triggers(rows: Sequence[tuple[int, ...]], sram_code: str) -> Triggers:
+    return new_triggers(rows, np.zeros((0, 6), np.int64), 1, sram_code)
 
 
 def _one_core(role: Role, sram_words: int, table_base: int) -> State:

@@ -20,7 +20,7 @@ __all__ = [
     "ConfigScan",
     "CoreScan",
     "EventScan",
-    "REPAIRED",
+    "HostEvent",
     "LinkScan",
     "QueueScan",
     "Symptoms",
@@ -94,6 +94,21 @@ class EventScan:
 
 
 @dataclass(frozen=True)
+class HostEvent:
+    """Something the host saw at one of its endpoints.
+
+    `endpoint` is "MemoryX" or "SwarmX"; `kind` is "memoryx_corrected" or "memoryx_uncorrectable" (words of its memory
+    in which the code saw something, when they were read) or "dropped_tensor" (what one end of the host's link counted
+    as sent never came to the other); `name` the parameter or stream; `count` the words.
+    """
+
+    endpoint: str
+    kind: str
+    name: str
+    count: int
+
+
+@dataclass(frozen=True)
 class QueueScan:
     """Words left in a queue: `port` is the router's input port N, E, S, W, "ramp" (from the core) or "core" (to it)."""
 
@@ -114,7 +129,9 @@ class Symptoms:
             but a check fired in it that could not repair what it saw).
         steps_planned: steps the job was to do.
         steps_done: steps completed.
-        loss: mean loss per completed step (training) or empty; a non-finite value is kept as NaN or inf.
+        loss: figure of merit per completed step, or empty: mean loss in nats (training); the norm of the residual that
+            the step found over that of the right-hand side (a solver); the norm of what came out over that of what went
+            in (one application of an operator). A non-finite value is kept as NaN or inf.
         grad_norm: Euclidean norm of all gradients per completed step.
         update_norm: Euclidean norm of the parameter update per completed step.
         nonfinite_step: first step whose loss, gradients or parameters hold a non-finite value, or None.
@@ -126,6 +143,7 @@ class Symptoms:
         link_mismatch: links whose two ends disagreed after a launch.
         config_mismatch: cores whose control hashes differed from the loaded image after a launch.
         events: events counted by the cores.
+        host_events: what MemoryX and SwarmX noticed.
         leftover: words left in queues, after the last launch that left any trace.
         host_missing: words that MemoryX still waited for, by stream name.
         cycles: cycles of the run, where the executor has a clock; otherwise a rough figure from the tables.
@@ -150,6 +168,7 @@ class Symptoms:
     events: tuple[EventScan, ...] = ()
     leftover: tuple[QueueScan, ...] = ()
     host_missing: tuple[tuple[str, int], ...] = ()
+    host_events: tuple[HostEvent, ...] = ()
     cycles: int = 0
     expected_cycles: int = 0
 
@@ -174,6 +193,7 @@ class Symptoms:
             "config_mismatch": ConfigScan,
             "events": EventScan,
             "leftover": QueueScan,
+            "host_events": HostEvent,
         }
         values: dict[str, Any] = {}
         try:

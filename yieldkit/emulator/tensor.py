@@ -1,18 +1,20 @@
 """The tensor executor: whole tensors at a time, in exactly the order of sums that the machine keeps.
 
-What it follows itself: phases of untouched configuration, with any values in SRAM (flipped ones included). What strikes
-a configuration word, a register, a result on its way or a link is handed, a launch at a time, to the machine that moves
-words: to a window of it over the struck cores where such a window can be believed (`delegation`), and the rest of the
-cores are followed here as if nothing had struck; otherwise to the whole of it, which runs the launch from the state at
-its start. Where the rectangle is too large for that, the count interpreter says how a launch stalls, without values.
+What it follows itself: phases of untouched configuration, with any values in SRAM (struck ones included, where SRAM is
+not protected and no cell is stuck). What strikes a configuration word, a register, a value within an element or a link
+is handed, a launch at a time, to the machine that moves words: to a window of it over the struck cores where such a
+window can be believed (`delegation`), and the rest of the cores are followed here as if nothing had struck; otherwise
+to the whole of it, which runs the launch from the state at its start. Where the rectangle is too large for that, the
+count interpreter says how a launch stalls, without values.
 After a launch whose control state is as it should be, the tensors are read back and the fast way goes on.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from typing import Final
 
 import numpy as np
@@ -27,15 +29,16 @@ from yieldkit.emulator.delegation import WindowScan, patched_outputs, patched_su
 from yieldkit.emulator.formats import decode_words, encode_words
 from yieldkit.emulator.hooks import LaunchHooks, SramHook
 from yieldkit.emulator.host_words import check_input, inputs_of
-from yieldkit.emulator.isa import COLOURS
+from yieldkit.emulator.isa import COLOURS, HEADER_WORDS
 from yieldkit.emulator.kernels.table import run_table
-from yieldkit.emulator.layouts import OUT, STREAM, SUM, Layout, Plan, Widen
+from yieldkit.emulator.layouts import OUT, STREAM, SUM, Layout, Plan, Widen, compact_blocks
 from yieldkit.emulator.links import LinkGuard
 from yieldkit.emulator.lowering import Lowered, LoweredLaunch
 from yieldkit.emulator.machine import LaunchResult, Machine
 from yieldkit.emulator.partials import CleanLaunch
 from yieldkit.emulator.plans import plans_of
 from yieldkit.emulator.reference import ReferenceExecutor
+from yieldkit.emulator.secded import read_pattern
 from yieldkit.emulator.windows import Window
 from yieldkit.errors import BadInput
 from yieldkit.workloads.program import Compute, Gemm, Gemv, Phase, StreamIn, StreamOut, WGrad, tensors_of
@@ -62,6 +65,7 @@ class TensorExecutor:
         largest_bytes: memory of all cores and their queues from which on the whole is not run word by word.
         sequence: links number their words.
         guard: protection of links in full.
+        sram_code: protection of SRAM.
 
     Attributes:
         handed_on: launches that were not followed here.
@@ -79,6 +83,7 @@ class TensorExecutor:
         largest_bytes: int = LARGEST_BYTES,
         sequence: bool = False,
         guard: LinkGuard | str | None = None,
+        sram_code: str = "none",
     ) -> None:
         if threads < 1:
             raise BadInput("threads must be at least 1", value=threads)
@@ -86,10 +91,14 @@ class TensorExecutor:
         self.program = lowered.program
         self.rows, self.cols = self.program.rows, self.program.cols
         self.queue_depth = queue_depth
-        self.guard = LinkGuard.of(guard, sequence=sequence)
+        self.guard, self.sram_code = LinkGuard.of(guard, sequence=sequence), sram_code
+        self.wrong: dict[tuple[int, int, int], tuple[int, int]] = {}
+        """Struck words of protected SRAM by (r, c, address): wrong bits, and the word that was stored."""
         self.threads = threads
         self.keep_taps = taps
         self.machine: Machine | None = None
+        self.resident = ""
+        """Fingerprint of the tables in the cores, "" before the first launch."""
         self.window_from = window_from
         self.largest_bytes = largest_bytes
         self.handed_on = 0
@@ -114,6 +123,8 @@ class TensorExecutor:
         if array.shape[2:] != dims or array.shape[0] not in (1, self.rows) or array.shape[1] not in (1, self.cols):
             raise BadInput(f"tensor {name!r} needs blocks of shape {dims}", value=array.shape)
         self._put(name, np.array(array, np.float32, order="C"))
+        base, size = self.lowered.address[name], self.lowered.tensors[name].size
+        self.wrong = {key: word for key, word in self.wrong.items() if not base <= key[2] < base + size}
         self._compare_constants()
 
     def read(self, name: str) -> F32:
@@ -123,10 +134,25 @@ class TensorExecutor:
 
     def launch(self, low: LoweredLaunch, streams: Mapping[str, F32], hooks: LaunchHooks | None = None) -> LaunchResult:
         """Run one launch, here or on the reference machine."""
-        hooks = hooks or LaunchHooks()
+        # A slow core changes no value.
+        hooks = replace(hooks or LaunchHooks(), slow=())
+        self.resident = low.tables_id
+        if self.wrong:
+            hooks = self._struck_before(low) + hooks
         if self.machine is not None or not self._follows(low, hooks):
             return self._hand_on(low, streams, hooks)
         return self._follow(low, streams, hooks)
+
+    def hold_machine(self, low: LoweredLaunch) -> None:
+        """Run the launches to come on the machine that moves words, as long as its control state needs it.
+
+        Args:
+            low: the launch that comes next; its tables are in the cores already if they were the last to be loaded.
+        """
+        if self.machine is None:
+            self.machine = self._loaded(low, self.arrays)
+            if self.resident == low.tables_id:
+                self.machine.load(low)
 
     def traffic(self, low: LoweredLaunch, streams: Mapping[str, F32]) -> tuple[Crossings, LaunchResult]:
         """Run a launch that nothing strikes; also tells which words cross its links."""
@@ -150,7 +176,7 @@ class TensorExecutor:
         for number, phase in enumerate(low.launch.phases):
             for hook in hooks.sram:
                 if hook.phase == number:
-                    self._flip(low, hook)
+                    self._change(low, hook)
             if held is not None:
                 names = () if isinstance(phase, Compute | StreamIn) else tensors_of(phase)
                 held.append({name: self.arrays[name].copy() for name in names if name in self.arrays})
@@ -160,12 +186,12 @@ class TensorExecutor:
         return LaunchResult(True, outputs, taps)
 
     def _follows(self, low: LoweredLaunch, hooks: LaunchHooks) -> bool:
-        if hooks.routes or hooks.registers or hooks.results or hooks.queues or hooks.switches:
-            return False
         # A link that only holds words up changes nothing but time.
-        if not all(hook.delay for hook in hooks.links):
+        if hooks != LaunchHooks(sram=hooks.sram, links=tuple(hook for hook in hooks.links if hook.delay)):
             return False
         for hook in hooks.sram:
+            if hook.lasts or self.sram_code != "none":
+                return False
             meaning = self.lowered.meaning(low.index, hook.phase, int(low.role_of[hook.r, hook.c]), hook.address)
             # Cores clear their accumulators from the zero constant, which no instruction of the program shows.
             if meaning.kind in ("header", "task", "descriptor") or meaning.name == ZERO:
@@ -176,22 +202,31 @@ class TensorExecutor:
         self.handed_on += 1
         if self.machine is None and self.rows * self.cols >= self.window_from:
             # Only what concerns words and their order can end a launch in another way than clean.
-            struck = bool(hooks.routes or hooks.registers or hooks.switches)
-            struck = struck or any(in_tables(low, hook.address) for hook in hooks.sram)
+            control = hooks.routes or hooks.registers or hooks.indices or hooks.switches
+            struck = bool(control) or any(in_tables(low, hook.address) for hook in hooks.sram)
             counted = None
             lost = any(hook.drop or hook.duplicate for hook in hooks.links)
-            if struck or lost or any(hook.credit for hook in hooks.links):
-                counted = count_launch(self.lowered, low, hooks, queue_depth=self.queue_depth, guard=self.guard)
+            if struck or lost or hooks.withheld or any(hook.credit for hook in hooks.links):
+                counted = count_launch(
+                    self.lowered,
+                    low,
+                    hooks,
+                    queue_depth=self.queue_depth,
+                    guard=self.guard,
+                    sram_code=self.sram_code,
+                )
             # Where links number their words, a lost one shows at the router behind, which a window may not hold.
             seen = lost and self.guard.kind == "sequence"
-            if (counted is None or counted.completed) and not seen and not self._lasts(low, hooks):
+            if (counted is None or counted.completed) and not (seen or hooks.withheld or self._lasts(low, hooks)):
                 # A word lost or doubled on a border could be missed by the comparison of what leaves the window.
                 through = not lost and counted is not None and not (counted.length.any() or counted.position.any())
                 result = self._in_window(low, streams, hooks, through=through)
                 if result is not None:
                     return result
             if self._too_large():
-                return self._stalled(low, counted)
+                # How often a struck word is read, counts do not tell.
+                noted = self.sram_code != "none" and any(not in_tables(low, hook.address) for hook in hooks.sram)
+                return self._stalled(low, None if noted else counted)
         self.settled["whole"] += 1
         if self.machine is None:
             self.machine = self._loaded(low, self.arrays)
@@ -199,11 +234,52 @@ class TensorExecutor:
         following = self._after(low)
         self.arrays, self._layout = {}, {}
         for name in self._alive_after(low, following):
-            self._put(name, _compact(self.machine.read(name), self.lowered.tensors[name].over))
+            self._put(name, compact_blocks(self.machine.read(name), self.lowered.tensors[name].over))
         self._compare_constants()
-        if result.completed and ZERO not in self.altered and self.machine.is_golden(following):
-            self.machine = None
+        wrong = {(*divmod(core, self.cols), address): bits for (core, address), bits in self.machine.wrong.items()}
+        words = self.machine.state.sram.reshape(self.rows, self.cols, -1)
+        golden = ZERO not in self.altered and self.machine.is_golden(following)
+        left = self._left(low, following, wrong, lambda r, c, address: int(words[r, c, address]))
+        if result.completed and golden and left is not None:
+            self.machine, self.wrong = None, left
         return result
+
+    def _struck_before(self, low: LoweredLaunch) -> LaunchHooks:
+        """What struck words of earlier launches are to this one: words as stored, struck as it begins."""
+        for (r, c, address), (bits, stored) in self.wrong.items():
+            if read_pattern(np.array([bits], np.uint64), self.sram_code)[0][0]:
+                self._change(low, SramHook(r, c, 0, address, stored, 0))
+        hooks = tuple(SramHook(r, c, 0, address, bits) for (r, c, address), (bits, _) in self.wrong.items())
+        self.wrong = {}
+        self._compare_constants()
+        return LaunchHooks(sram=hooks)
+
+    def _left(
+        self,
+        low: LoweredLaunch,
+        following: LoweredLaunch,
+        wrong: Mapping[tuple[int, int, int], int],
+        word: Callable[[int, int, int], int],
+    ) -> dict[tuple[int, int, int], tuple[int, int]] | None:
+        """Struck words that outlive a launch, for `wrong`; None where they are of tables, or the zero constant.
+
+        Args:
+            low: the launch.
+            following: the next one.
+            wrong: wrong bits by (r, c, address).
+            word: what a read of (r, c, address) hands out.
+        """
+        spans = {name: (self.lowered.address[name], self.lowered.tensors[name].size) for name in self.lowered.address}
+        alive = [spans[name] for name in self._alive_after(low, following)]
+        left = {}
+        for (r, c, address), bits in wrong.items():
+            tables = address < HEADER_WORDS or address >= following.table_base
+            if (tables and following.tables_id == low.tables_id) or address == spans[ZERO][0]:
+                return None
+            if not tables and any(base <= address < base + size for base, size in alive):
+                off = int(read_pattern(np.array([bits], np.uint64), self.sram_code)[0][0])
+                left[r, c, address] = (bits, word(r, c, address) ^ off)
+        return left
 
     def _too_large(self) -> bool:
         words = self.lowered.sram_words + COLOURS * 6 * (2 * self.queue_depth + 4)
@@ -223,7 +299,7 @@ class TensorExecutor:
 
     def _loaded(self, low: LoweredLaunch, arrays: Mapping[str, F32]) -> Machine:
         """A machine that holds what is there when a launch begins."""
-        machine = Machine(self.lowered, queue_depth=self.queue_depth, guard=self.guard)
+        machine = Machine(self.lowered, queue_depth=self.queue_depth, guard=self.guard, sram_code=self.sram_code)
         for name in low.alive_at_start:
             if name in arrays:
                 machine.write(name, arrays[name])
@@ -254,12 +330,24 @@ class TensorExecutor:
         crossings, clean = self.traffic(low, streams)
         self.keep_taps = kept
         settled = settle(
-            self.lowered, low, hooks, crossings, start, self.queue_depth, through=through, guard=self.guard
+            self.lowered,
+            low,
+            hooks,
+            crossings,
+            start,
+            self.queue_depth,
+            through=through,
+            guard=self.guard,
+            sram_code=self.sram_code,
         )
-        scan = settled[1].scan() if settled is not None else None
+        scan = left = None
+        if settled is not None:
+            scan, after = settled[1].scan(), self._after(low)
+            left = self._left(low, after, settled[1].wrong_words(), settled[1].word)
         if (
             settled is None
             or scan is None
+            or left is None
             or settled[1].block(ZERO).view(np.uint32).any()
             or (scan.config and self._after(low).tables_id == low.tables_id)
         ):
@@ -269,6 +357,7 @@ class TensorExecutor:
             return None
         level, window = settled
         self.settled[level] += 1
+        self.wrong = left
         for name in self._alive_after(low, self._after(low)):
             self._take(name, window)
         self._compare_constants()
@@ -292,12 +381,12 @@ class TensorExecutor:
         mine = window.block(name)
         if (whole[place[0], place[1]].view(np.uint32) != mine.view(np.uint32)).any():
             whole[place[0], place[1]] = mine
-            self._put(name, _compact(whole, self.lowered.tensors[name].over))
+            self._put(name, compact_blocks(whole, self.lowered.tensors[name].over))
 
     @property
     def pristine(self) -> bool:
         """Whether the cores hold nothing from before but the constants, as loaded."""
-        if self.machine is not None or self.altered:
+        if self.machine is not None or self.altered or self.wrong:
             return False
         return all(tensor.values or not tensor.keep for tensor in self.lowered.tensors.values())
 
@@ -315,8 +404,8 @@ class TensorExecutor:
             return list(following.alive_at_start)
         return [name for name in following.alive_at_start if self._plans.lasts(name)]
 
-    def _flip(self, low: LoweredLaunch, hook: SramHook) -> None:
-        """XOR a word of SRAM; a word that holds nothing live, or an ignored high half, changes no value."""
+    def _change(self, low: LoweredLaunch, hook: SramHook) -> None:
+        """Strike a word of SRAM; a word that holds nothing live, or an ignored high half, changes no value."""
         meaning = self.lowered.meaning(low.index, hook.phase, int(low.role_of[hook.r, hook.c]), hook.address)
         if meaning.kind not in ("tensor", "constant"):
             return
@@ -326,8 +415,10 @@ class TensorExecutor:
         array = self.read(meaning.name)
         dtype = self.lowered.tensors[meaning.name].dtype
         block = array[hook.r, hook.c].reshape(-1)
-        word = encode_words(block[meaning.index : meaning.index + 1], dtype) ^ np.uint32(hook.mask)
-        block[meaning.index : meaning.index + 1] = decode_words(word, dtype)
+        word = encode_words(block[meaning.index : meaning.index + 1], dtype)
+        block[meaning.index : meaning.index + 1] = decode_words(
+            (word & np.uint32(hook.keep)) ^ np.uint32(hook.mask), dtype
+        )
         self._put(meaning.name, array)
         if meaning.kind == "constant":
             self.altered |= {meaning.name}
@@ -424,13 +515,3 @@ def _dense(array: F32) -> F32:
     if array.dtype == np.float32 and (array.flags.c_contiguous or (array.ndim == 2 and array.flags.f_contiguous)):
         return array
     return np.ascontiguousarray(array, np.float32)
-
-
-def _compact(array: F32, over: str) -> F32:
-    """One copy of what every core of a row (column) holds alike, where the tensor is laid out that way."""
-    for axis, letter in ((0, "r"), (1, "c")):
-        if letter not in over:
-            first = array.take([0], axis=axis)
-            if (array.view(np.uint32) == first.view(np.uint32)).all():
-                array = first
-    return np.ascontiguousarray(array)

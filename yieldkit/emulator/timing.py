@@ -6,6 +6,8 @@ The wavelet executor measures what this model works out. Streams are followed as
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Final
 
 import numpy as np
@@ -19,6 +21,7 @@ from yieldkit.emulator.kernels import stream_tasks as words
 from yieldkit.emulator.kernels import stream_times as times
 from yieldkit.emulator.kernels import stretches
 from yieldkit.emulator.lowering import Lowered, LoweredLaunch
+from yieldkit.emulator.machine import SLOW_ONE
 from yieldkit.errors import BadInput
 from yieldkit.workloads.program import Program
 
@@ -37,6 +40,7 @@ def launch_cycles(
     timing: Timing | None = None,
     link_pitches: npt.NDArray[np.int32] | None = None,
     queue_depth: int = 4,
+    slow: Mapping[int, float] | None = None,
 ) -> int:
     """Cycles of one clean launch.
 
@@ -46,14 +50,16 @@ def launch_cycles(
         timing: what things cost; the preset "ideal" when None.
         link_pitches: int[n, 4], core pitches that the links through N, E, S, W span; 1 everywhere when None.
         queue_depth: words a queue holds.
+        slow: cycles of slow cores (numbered in row-major order) over their usual ones.
 
     Raises:
         BadInput: the launch does not come to an end.
     """
     timing = timing or Timing()
+    low, factors = _with_slow_roles(low, slow or {})
     program = lowered.program
     n = program.rows * program.cols
-    tasks, task_at, task_count = _tasks(low, timing)
+    tasks, task_at, task_count = _tasks(low, timing, factors)
     paths = _paths(lowered, low)
     lines = _lines(low, program, paths)
     paths = _pieces(paths, tasks, task_at, task_count, lines)
@@ -91,13 +97,29 @@ def step_cycles(
     )
 
 
-def _tasks(low: LoweredLaunch, timing: Timing) -> tuple[I64, I64, I64]:
+def _with_slow_roles(low: LoweredLaunch, slow: Mapping[int, float]) -> tuple[LoweredLaunch, list[int]]:
+    """The launch with a role for each slow core, and the factor of every role, in 1/256 as the clock takes it."""
+    roles, role_of = list(low.roles), low.role_of.copy()
+    factors = [SLOW_ONE] * len(roles)
+    for core, factor in slow.items():
+        number = int(role_of.flat[core])
+        role_of.flat[core] = len(roles)
+        roles.append(roles[number])
+        factors.append(round(factor * SLOW_ONE))
+    return (replace(low, roles=tuple(roles), role_of=role_of) if slow else low), factors
+
+
+def _tasks(low: LoweredLaunch, timing: Timing, factors: Sequence[int]) -> tuple[I64, I64, I64]:
     """Records of all roles' tasks, and where each role's begin and how many they are."""
     count = np.array([role.n_tasks for role in low.roles], np.int64)
     at = np.concatenate([[0], np.cumsum(count)[:-1]]).astype(np.int64)
     records = np.zeros((int(count.sum()) + 1, words.TASK), np.int64)
-    costs = timing.element_array, timing.start_array, timing.row_array, np.int64(timing.control)
     for number, role in enumerate(low.roles):
+        element, start, row, control = (
+            (cost * factors[number] + SLOW_ONE // 2) // SLOW_ONE
+            for cost in (timing.element_array, timing.start_array, timing.row_array, np.array(timing.control))
+        )
+        costs = element, start, row, np.int64(control)
         if role.n_tasks:
             words.describe_tasks(role.tables, role.n_tasks, *costs, records[at[number] :])
     if records[:, words.STRANGE].any():

@@ -17,6 +17,7 @@ from yieldkit.errors import BadInput
 from yieldkit.workloads.corpus import load_corpus
 from yieldkit.workloads.decode import gpt_decode
 from yieldkit.workloads.gpt import GptShape, gpt_forward, gpt_training
+from yieldkit.workloads.moe import MoeShape, moe_forward
 from yieldkit.workloads.ngram import fit_ngram
 from yieldkit.workloads.program import Program
 
@@ -130,7 +131,11 @@ def held_out_loss(
     tokens, targets = corpus.held_out_windows(shape.context, SAMPLE_WINDOWS)
     n = shape.sequences
     batches = [(tokens[i : i + n], targets[i : i + n]) for i in range(0, len(tokens) - n + 1, n)]
-    lowered: Lowered = lower(gpt_forward(shape, rows=rows, cols=cols, dtype=dtype), sram_words=sram_words_of(fabric))
+    if isinstance(shape, MoeShape):
+        forward = moe_forward(shape, rows=rows, cols=cols, dtype=dtype)
+    else:
+        forward = gpt_forward(shape, rows=rows, cols=cols, dtype=dtype)
+    lowered: Lowered = lower(forward, sram_words=sram_words_of(fabric))
     result = run(lowered, fabric, steps=len(batches), weights=memoryx.weights, batches=batches, taps=False)
     return float(np.mean(result.losses))
 

@@ -60,6 +60,7 @@ class WaveletMachine(Machine):
             1 everywhere when None. It changes cycles, never a value.
         sequence: links number their words.
         guard: protection of links in full.
+        sram_code: protection of SRAM.
 
     Raises:
         BadInput: a cost or span that the clock cannot keep.
@@ -74,8 +75,9 @@ class WaveletMachine(Machine):
         link_pitches: npt.NDArray[np.int32] | None = None,
         sequence: bool = False,
         guard: LinkGuard | str | None = None,
+        sram_code: str = "none",
     ) -> None:
-        super().__init__(lowered, queue_depth=queue_depth, sequence=sequence, guard=guard)
+        super().__init__(lowered, queue_depth=queue_depth, sequence=sequence, guard=guard, sram_code=sram_code)
         self.timing = timing or Timing()
         self.queue_depth = queue_depth
         if not 1 <= queue_depth < 128:
@@ -161,7 +163,7 @@ class WaveletMachine(Machine):
         state = self.state
         struck = np.zeros(self.n, np.bool_)
         struck[triggers.link[:, 0]] = True
-        faulty = bool(len(triggers.core) or len(triggers.link))
+        faulty = any(len(part) for part in (triggers.core, triggers.link, triggers.cell, triggers.slow))
         net = self._net(host, most_held_up(triggers.link))
         packing.pack(net, state, host, self.neighbour, self.spans, struck, self.timing.launch_cycles)
         places = triggers.link[:, [link_faults.CORE, link_faults.PORT, link_faults.COLOUR]]
@@ -243,6 +245,7 @@ class WaveletExecutor(ReferenceExecutor):
         queue_depth: words a queue holds.
         threads: taken for the sake of one signature; the clock runs on one.
         sequence: links number their words.
+        sram_code: protection of SRAM.
         timing: what things cost, or the name of a preset.
         link_pitches: int[n, 4], core pitches that the link of each core through N, E, S, W spans; 1 when None.
         trace_bins: bins that the trace of each launch has at most, 0 for no traces.
@@ -261,6 +264,7 @@ class WaveletExecutor(ReferenceExecutor):
         queue_depth: int = 4,
         threads: int = 1,
         sequence: bool = False,
+        sram_code: str = "none",
         timing: Timing | str = "ideal",
         link_pitches: npt.NDArray[np.int32] | None = None,
         trace_bins: int = 0,
@@ -268,7 +272,13 @@ class WaveletExecutor(ReferenceExecutor):
     ) -> None:
         costs = Timing.preset(timing) if isinstance(timing, str) else timing
         machine = WaveletMachine(
-            lowered, queue_depth=queue_depth, timing=costs, link_pitches=link_pitches, sequence=sequence, guard=guard
+            lowered,
+            queue_depth=queue_depth,
+            timing=costs,
+            link_pitches=link_pitches,
+            sequence=sequence,
+            guard=guard,
+            sram_code=sram_code,
         )
         self._begin(lowered, machine, queue_depth)
         self.trace_bins = trace_bins

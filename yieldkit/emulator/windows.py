@@ -104,6 +104,7 @@ class Window(Machine):
         arrays: tensors at the start of the launch, `[rows|1, cols|1, *dims]`.
         queue_depth: words a queue holds.
         guard: protection of links; numbers of words are left out.
+        sram_code: protection of SRAM.
     """
 
     def __init__(
@@ -114,7 +115,9 @@ class Window(Machine):
         crossings: Crossings,
         arrays: Mapping[str, F32],
         queue_depth: int,
+        *,
         guard: LinkGuard | None = None,
+        sram_code: str = "none",
     ) -> None:
         self.guard = guard or LinkGuard()
         self.lowered, self.low, self.box, self.crossings = lowered, low, box, crossings
@@ -135,6 +138,7 @@ class Window(Machine):
         self.cols = 1
         self.order, self.burst = np.arange(self.n, dtype=np.int64), 4096
         self.loaded, self.surplus = "", {}
+        self.sram_code, self.wrong = sram_code, {}
         self.neighbour = np.full((self.n, 4), -1, np.int64)
         for i, port, j in links:
             self.neighbour[i, port] = j
@@ -157,6 +161,7 @@ class Window(Machine):
         """
         self._set_up(hooks)
         ended = self._run(self.edge, self._marks, self.taps, self._budget)
+        self._keep_wrong(self._marks)
         state, host = self.state, self.edge
         finished = (state.status == kernel.DONE) | (state.status == kernel.UNUSED)
         counts = host.out_count[: len(self._expected)]
@@ -206,13 +211,11 @@ class Window(Machine):
             out_count=np.zeros(len(self.lists), np.int64),
             out_word=np.zeros((len(self.lists), most + 1), np.uint32),
         )
-        self._marks = self._triggers(self.part, self._here(hooks))
+        here = self._here(hooks)
+        self._marks = self._triggers(self.part, here)
         self.taps = self._taps(self.part)
         self._budget = RUNAWAY_FACTOR * clean_elements(self.part)[self.part.role_of.reshape(-1)] + 1000
-        for hook in hooks.routes:
-            self.state.route[self.number[hook.r, hook.c], hook.colour, hook.position] ^= np.uint32(hook.mask)
-        for turned in hooks.switches:
-            self.state.position[self.number[turned.r, turned.c], turned.colour] ^= np.uint8(turned.mask & 3)
+        self._strike_routers(here)
         self._strike(self._marks, kernel.UNUSED)
 
     def _halo(
@@ -241,6 +244,14 @@ class Window(Machine):
             return tuple(replace(h, r=self.number[h.r, h.c], c=0) for h in items)
 
         return LaunchHooks(*(mine(getattr(hooks, kind.name)) for kind in fields(hooks)))
+
+    def wrong_words(self) -> dict[tuple[int, int, int], int]:
+        """Wrong bits of struck words in protected SRAM, by (r, c, address)."""
+        return {(*self.cores[core], address): bits for (core, address), bits in self.wrong.items()}
+
+    def word(self, r: int, c: int, address: int) -> int:
+        """What a read of a word of SRAM hands out."""
+        return int(self.state.sram[self.number[r, c], address])
 
     def differs_at(self) -> set[int]:
         """Ports (N, E, S, W) through which something else leaves the window than in the clean launch."""

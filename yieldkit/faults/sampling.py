@@ -1,33 +1,61 @@
-"""Drawing a fault of a kind uniformly over the places of that kind that exist in a lowered program.
+"""Drawing a fault uniformly over what exists in a lowered program: by kind, or inside one class of faults.
 
-A kind names what a campaign asks for ("sram_data", "accumulator", "config", "link_flip", "link_drop"); the draw
-decides the site, the moment and the bit, never the effect.
+A kind names what a campaign asks for and stands for one or more classes of places; the draw decides the place, the
+moment and the bit, never the effect. A class of faults is a class of places, one of bits and one of moments, and its
+population is counted exactly, from tensors and roles and never word by word.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any, Final
+from typing import Final, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
-from yieldkit.emulator.host_words import input_shape, inputs_of
-from yieldkit.emulator.isa import OPCODES
-from yieldkit.emulator.lowering import Lowered, LoweredLaunch
-from yieldkit.emulator.machine import Machine
+from yieldkit.emulator.lowering import Lowered
 from yieldkit.emulator.placement import Placement
 from yieldkit.errors import BadInput
+from yieldkit.faults.bits import LAYOUTS
 from yieldkit.faults.event import FaultEvent
+from yieldkit.faults.ground import Ground
+from yieldkit.faults.places import SITE_CLASSES, Item
 from yieldkit.quantities import Site
 
-__all__ = ["FAULT_KINDS", "FaultSampler"]
+__all__ = ["FAULT_KINDS", "KIND_SITES", "FaultSampler", "Population"]
 
 FAULT_KINDS: Final = ("accumulator", "config", "link_drop", "link_flip", "sram_data")
+"""The kinds that every program with traffic has places for."""
 
-_ROUTE_BITS: Final = 9
-_STEPS: Final = ((-1, 0), (0, 1), (1, 0), (0, -1))
+KIND_SITES: Final[Mapping[str, tuple[str, ...]]] = {
+    **{name: (name,) for name in SITE_CLASSES},
+    "sram_data": ("sram_weights", "sram_activations", "sram_gradients", "sram_kv"),
+    "config": ("sram_code", "route", "register"),
+}
+"""Classes of places behind every kind: each class is a kind of its own, and two names stand for several."""
+
+
+_INSTEAD: Final = {"accumulator": "result"}
+"""What stands in for a kind in a program that has no place for it: without products, sums of other operations."""
+
+
+class Population(NamedTuple):
+    """A class of faults and its (place, moment, bit) triples."""
+
+    site: str
+    bit: str
+    phase: str
+    size: int
+
+
+class _Group(NamedTuple):
+    """Items of one layout in the launches of one kind, with the running sum of their places."""
+
+    layout: str
+    items: tuple[Item, ...]
+    ends: npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True)
@@ -45,171 +73,114 @@ class FaultSampler:
     placement: Placement
     steps: int
     sites: tuple[Site, ...] | None = None
+    _groups: dict[str, dict[str, list[_Group]]] = field(default_factory=dict, repr=False, compare=False)
+    _populations: dict[str, tuple[Population, ...]] = field(default_factory=dict, repr=False, compare=False)
 
-    def draw(self, kind: str, rng: np.random.Generator) -> FaultEvent:
-        """Draw one event.
+    @cached_property
+    def ground(self) -> Ground:
+        """What places are counted over."""
+        return Ground(self.lowered, self.placement, self.steps, self.sites)
+
+    @property
+    def traffic(self) -> tuple[npt.NDArray[np.int64], ...]:
+        """Words each core sends per (colour, port) over inner links in every launch, int64[n, 24, 4]."""
+        return self.ground.traffic
+
+    def populations(self, sites: Iterable[str]) -> tuple[Population, ...]:
+        """Classes of faults of some classes of places that hold anything, in a fixed order.
 
         Raises:
-            BadInput: unknown kind.
+            BadInput: unknown class of places.
         """
-        if kind not in FAULT_KINDS:
-            raise BadInput("fault kind must be one of " + ", ".join(FAULT_KINDS), value=kind)
-        step = int(rng.integers(self.steps))
-        weights = np.array([len(low.launch.phases) for low in self.lowered.launches], np.float64)
-        if kind.startswith("link"):
-            # Only launches that send something have a word on a link to strike.
-            weights[[len(used) == 0 for used in self.streams]] = 0
-            if not weights.any():
-                raise BadInput("the program sends nothing over the links to draw from")
-        low = self.lowered.launches[int(rng.choice(len(weights), p=weights / weights.sum()))]
-        if kind.startswith("link"):
-            return self._link(kind, step, low, rng)
-        site, core = self._site(rng)
-        common: dict[str, Any] = {"row": site[0], "col": site[1], "step": step, "launch": low.name}
-        role = int(low.role_of[core])
-        if kind == "sram_data":
-            return self._data(low, role, common, rng)
-        if kind == "accumulator":
-            return self._result(low, role, common, rng)
-        return self._config(low, role, common, rng)
+        return tuple(population for site in sites for population in self._of_site(site))
 
-    def _site(self, rng: np.random.Generator) -> tuple[Site, Site]:
-        """A physical core, and the core of the rectangle whose contents decide what can be drawn there."""
-        if self.sites is None:
-            core = (int(rng.integers(self.placement.rows)), int(rng.integers(self.placement.cols)))
-            return self.placement.physical(*core), core
-        site = self.sites[int(rng.integers(len(self.sites)))]
-        # A site that runs nothing has no contents of its own; the event then names those of the first core.
-        return site, self.placement.logical(*site) or (0, 0)
+    def units(self, one: Population) -> float:
+        """What a raw rate counts in a class of faults: bits on the average over the run, cores, or directed links."""
+        unit = SITE_CLASSES[one.site].unit
+        if unit == "bit":
+            return one.size / (self.steps * sum(len(low.launch.phases) for low in self.lowered.launches))
+        number = len(self.ground.core_of) if unit == "core" else self.ground.links
+        return number * one.size / sum(other.size for other in self._of_site(one.site))
 
-    def _data(self, low: LoweredLaunch, role: int, common: dict[str, Any], rng: np.random.Generator) -> FaultEvent:
-        phase = int(rng.integers(len(low.launch.phases)))
-        ranges = [
-            (start, size, 32 if self.lowered.tensors[name].dtype == "fp32" else 16)
-            for start, size, kind, name in self.lowered.words_in_use(low.index, phase, role)
-            if kind == "tensor"
-        ]
-        if not ranges:
-            raise BadInput(f"launch {low.name!r} holds no tensors at phase {phase}")
-        bits = np.array([size * width for _, size, width in ranges], np.int64)
-        place = int(rng.integers(bits.sum()))
-        number = int(np.searchsorted(np.cumsum(bits), place, side="right"))
-        start, _, width = ranges[number]
-        word, bit = divmod(place - int(bits[:number].sum()), width)
-        return FaultEvent("sram", **common, phase=phase, address=start + word, mask=1 << bit)
+    def of_kind(self, kind: str) -> tuple[Population, ...]:
+        """Classes of faults behind a kind.
 
-    def _result(self, low: LoweredLaunch, role: int, common: dict[str, Any], rng: np.random.Generator) -> FaultEvent:
-        image = low.roles[role]
-        tasks = image.tables[: 2 * image.n_tasks].reshape(-1, 2)
-        candidates = np.flatnonzero((tasks[:, 0] & 0x3F) == OPCODES["mac"])
-        if len(candidates) == 0:
-            candidates = np.arange(image.n_tasks)
-        if len(candidates) == 0:
-            raise BadInput(f"core ({common['row']}, {common['col']}) runs nothing in launch {low.name!r}")
-        extents = task_extents(image.tables, image.n_tasks)[candidates]
-        place = int(rng.integers(extents.sum()))
-        number = int(np.searchsorted(np.cumsum(extents), place, side="right"))
-        element = place - int(extents[:number].sum())
-        mask = 1 << int(rng.integers(32))
-        return FaultEvent("result", **common, task=int(candidates[number]), element=element, mask=mask)
-
-    def _config(self, low: LoweredLaunch, role: int, common: dict[str, Any], rng: np.random.Generator) -> FaultEvent:
-        """A bit of the header and tables in SRAM, of a route word in use, or of a register of a running task."""
-        image = low.roles[role]
-        routes = np.argwhere(image.routes != 0)
-        # A core without tasks loads no registers.
-        registers = 3 * 4 * 32 + 2 * 32 if image.n_tasks else 0
-        bits = np.array([(2 + len(image.tables)) * 32, len(routes) * _ROUTE_BITS, registers], np.int64)
-        place = int(rng.integers(bits.sum()))
-        phase = int(rng.integers(len(low.launch.phases)))
-        if place < bits[0]:
-            word, bit = divmod(place, 32)
-            address = word if word < 2 else low.table_base + word - 2
-            return FaultEvent("sram", **common, phase=phase, address=address, mask=1 << bit)
-        place -= int(bits[0])
-        if place < bits[1]:
-            number, bit = divmod(place, _ROUTE_BITS)
-            colour, position = (int(v) for v in routes[number])
-            return FaultEvent("route", **common, colour=colour, position=position, mask=1 << bit)
-        place -= int(bits[1])
-        extents = task_extents(image.tables, image.n_tasks)
-        task = int(rng.integers(len(extents)))
-        element = int(rng.integers(extents[task]))
-        number, bit = divmod(place, 32)
-        operand, word = divmod(number, 4) if number < 12 else (-1, number - 12)
-        return FaultEvent("register", **common, task=task, element=element, operand=operand, word=word, mask=1 << bit)
-
-    def _link(self, kind: str, step: int, low: LoweredLaunch, rng: np.random.Generator) -> FaultEvent:
-        sent, used = self.traffic[low.index], self.streams[low.index]
-        number = int(rng.integers(len(used) + len(self.idle_links)))
-        if number >= len(used):
-            (row, col), (down, right) = self.idle_links[number - len(used)]
-            mask = 0 if kind == "link_drop" else 1 << int(rng.integers(32))
-            return FaultEvent(kind, row, col, step, low.name, mask=mask, drow=down, dcol=right)
-        core, colour, port = (int(v) for v in used[number])
-        r, c = divmod(core, self.placement.cols)
-        row, col = self.placement.physical(r, c)
-        there = self.placement.physical(r + _STEPS[port][0], c + _STEPS[port][1])
-        return FaultEvent(
-            kind,
-            row,
-            col,
-            step,
-            low.name,
-            drow=there[0] - row,
-            dcol=there[1] - col,
-            colour=colour,
-            nth=int(rng.integers(sent[core, colour, port])),
-            mask=0 if kind == "link_drop" else 1 << int(rng.integers(32)),
-        )
-
-    @cached_property
-    def streams(self) -> tuple[npt.NDArray[np.int64], ...]:
-        """What is sent from the sites in every launch, int64[n, 3]: core of the rectangle, colour, port."""
-        wanted = None if self.sites is None else set(self.sites)
-        found = []
-        for sent in self.traffic:
-            used = np.argwhere(sent > 0)
-            if wanted is not None:
-                cores = [self.placement.physical(*divmod(int(core), self.placement.cols)) for core in used[:, 0]]
-                used = used[[site in wanted for site in cores]]
-            found.append(used.reshape(-1, 3))
-        return tuple(found)
-
-    @cached_property
-    def idle_links(self) -> tuple[tuple[Site, Site], ...]:
-        """Links to a neighbour that leave a site on which nothing runs: (site, (drow, dcol)); none without `sites`."""
-        sites = set(self.sites or ())
-        idle = [site for site in self.sites or () if self.placement.logical(*site) is None]
-        return tuple(
-            ((r, c), (down, right)) for r, c in idle for down, right in _STEPS if (r + down, c + right) in sites
-        )
-
-    @cached_property
-    def traffic(self) -> tuple[npt.NDArray[np.int64], ...]:
-        """Words each core sends per (colour, port) over inner links in every launch, int64[n, 24, 4].
-
-        Control never reads values, so a run on zeros counts what any clean run sends.
+        Raises:
+            BadInput: unknown kind, or the program has no place for it.
         """
-        machine = Machine(self.lowered)
-        counts = []
-        for low in self.lowered.launches:
-            streams = {
-                phase.stream: np.zeros(input_shape(self.lowered.program, phase), np.float32)
-                for phase in inputs_of(low.launch)
-            }
-            result = machine.launch(low, streams)
-            if not result.completed:
-                raise BadInput(f"launch {low.name!r} does not complete on a clean machine", value=result.missing)
-            sent = machine.state.sent[:, :, :4].copy()
-            for port in range(4):
-                sent[machine.neighbour[:, port] < 0, :, port] = 0
-            counts.append(sent)
-        return tuple(counts)
+        if kind not in KIND_SITES:
+            raise BadInput("fault kind must be one of " + ", ".join(sorted(KIND_SITES)), value=kind)
+        found = self.populations(KIND_SITES[kind])
+        if not found and kind in _INSTEAD:
+            found = self.populations((_INSTEAD[kind],))
+        if not found:
+            raise BadInput("the program has no place for this kind of fault", value=kind)
+        return found
+
+    def draw(self, kind: str, rng: np.random.Generator) -> FaultEvent:
+        """Draw one event: one bit flipped, or a word lost, uniformly over the kind's population.
+
+        Raises:
+            BadInput: unknown kind, or the program has no place for it.
+        """
+        choices = self.of_kind(kind)
+        counts = np.array([choice.size for choice in choices], np.float64)
+        chosen = choices[int(rng.choice(len(choices), p=counts / counts.sum()))]
+        return self.draw_in(chosen.site, chosen.bit, chosen.phase, rng)
+
+    def draw_in(self, site: str, bit: str, phase: str, rng: np.random.Generator) -> FaultEvent:
+        """Draw one event uniformly inside a class of faults.
+
+        Raises:
+            BadInput: the class has no population.
+        """
+        found = [entry for entry in self.ground.phases if entry[0] == phase]
+        groups = [group for group in self._by_kind(site).get(found[0][1] if found else "", []) if _bits(group, bit)]
+        if not found or not groups:
+            raise BadInput("there is no such class of faults", value=f"{site}/{bit}/{phase}")
+        steps = found[0][2]
+        sizes = np.array([int(group.ends[-1]) * len(_bits(group, bit)) for group in groups], np.int64)
+        step = int(rng.integers(steps.start, steps.stop))
+        place = int(rng.integers(sizes.sum()))
+        which = int(np.searchsorted(np.cumsum(sizes), place, side="right"))
+        group = groups[which]
+        bits = _bits(group, bit)
+        place, number = divmod(place - int(sizes[:which].sum()), len(bits))
+        at = int(np.searchsorted(group.ends, place, side="right"))
+        item = group.items[at]
+        place -= int(group.ends[at - 1]) if at else 0
+        when = {"step": step, "launch": self.lowered.launches[item.launch].name}
+        return SITE_CLASSES[site].strike(self.ground, item, place, bits[number], when, rng)
+
+    def _of_site(self, site: str) -> tuple[Population, ...]:
+        if site not in self._populations:
+            counted: dict[tuple[str, str], int] = {}
+            for name, kind, steps in self.ground.phases:
+                for group in self._by_kind(site).get(kind, []):
+                    for bit, bits in LAYOUTS[group.layout].items():
+                        count = len(steps) * len(bits) * int(group.ends[-1])
+                        counted[bit, name] = counted.get((bit, name), 0) + count
+            found = [Population(site, bit, phase, count) for (bit, phase), count in counted.items() if count]
+            self._populations[site] = tuple(sorted(found, key=lambda one: (one.phase, one.bit)))
+        return self._populations[site]
+
+    def _by_kind(self, site: str) -> dict[str, list[_Group]]:
+        """Items of a class of places by kind of launch and layout."""
+        if site not in SITE_CLASSES:
+            raise BadInput("class of places must be one of " + ", ".join(SITE_CLASSES), value=site)
+        if site not in self._groups:
+            items: dict[tuple[str, str], list[Item]] = {}
+            for low in self.lowered.launches:
+                for item in SITE_CLASSES[site].items(self.ground, low):
+                    if item.places:
+                        items.setdefault((self.ground.launch_kind[low.index], item.layout), []).append(item)
+            groups: dict[str, list[_Group]] = {}
+            for (kind, layout), found in items.items():
+                ends = np.cumsum([item.places for item in found], dtype=np.int64)
+                groups.setdefault(kind, []).append(_Group(layout, tuple(found), ends))
+            self._groups[site] = groups
+        return self._groups[site]
 
 
-def task_extents(tables: npt.NDArray[np.uint32], n_tasks: int) -> npt.NDArray[np.int64]:
-    """Elements of each task of a role, int64[n_tasks]."""
-    tasks = tables[: 2 * n_tasks].reshape(-1, 2)
-    extents = (tables[2 * n_tasks :].reshape(-1, 4)[:, 1:] & 0xFFFF).astype(np.int64).prod(axis=1)
-    return np.asarray(extents[tasks[:, 1] & 0x3FF], np.int64)
+def _bits(group: _Group, bit: str) -> tuple[int, ...]:
+    return LAYOUTS[group.layout].get(bit, ())

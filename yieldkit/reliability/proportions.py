@@ -9,7 +9,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from yieldkit.errors import BadInput
 
-__all__ = ["clopper_pearson_interval", "wilson_interval"]
+__all__ = ["beta_interval", "clopper_pearson_interval", "score_interval", "wilson_interval"]
 
 Interval = tuple[NDArray[np.float64], NDArray[np.float64]]
 
@@ -30,14 +30,27 @@ def wilson_interval(successes: ArrayLike, trials: ArrayLike, *, confidence: floa
         BadInput: a count is negative, not whole or above its number of trials, or the confidence is out of range.
     """
     x, n = _counts(successes, trials)
+    low, high = score_interval(x / np.maximum(n, 1.0), n, confidence=confidence)
+    return np.where(x == 0, 0.0, low), np.where(x == n, 1.0, high)
+
+
+def score_interval(rate: ArrayLike, effective_n: ArrayLike, *, confidence: float = 0.95) -> Interval:
+    """Wilson's interval for a rate and a number of trials that need not be whole.
+
+    Args:
+        rate: array[...] between 0 and 1.
+        effective_n: array[...], at least 0; where it is 0 the interval is (0, 1).
+        confidence: nominal coverage.
+
+    Raises:
+        BadInput: the confidence is out of range.
+    """
+    p, n = np.broadcast_arrays(np.asarray(rate, np.float64), np.asarray(effective_n, np.float64))
     z = NormalDist().inv_cdf(0.5 + _confidence(confidence) / 2.0)
-    safe = np.maximum(n, 1.0)
-    p = x / safe
-    centre = (p + z * z / (2.0 * safe)) / (1.0 + z * z / safe)
-    half = z / (1.0 + z * z / safe) * np.sqrt(p * (1.0 - p) / safe + z * z / (4.0 * safe * safe))
-    low = np.where(x == 0, 0.0, np.clip(centre - half, 0.0, 1.0))
-    high = np.where(x == n, 1.0, np.clip(centre + half, 0.0, 1.0))
-    return low, high
+    # Everything times n, so that no trial at all needs no case of its own.
+    centre = (p * n + z * z / 2.0) / (n + z * z)
+    half = z / (n + z * z) * np.sqrt(np.maximum(p * (1.0 - p) * n + z * z / 4.0, 0.0))
+    return np.clip(centre - half, 0.0, 1.0), np.clip(centre + half, 0.0, 1.0)
 
 
 def clopper_pearson_interval(successes: ArrayLike, trials: ArrayLike, *, confidence: float = 0.95) -> Interval:
@@ -45,13 +58,24 @@ def clopper_pearson_interval(successes: ArrayLike, trials: ArrayLike, *, confide
 
     Args, returns and errors as in `wilson_interval`.
     """
+    x, n = _counts(successes, trials)
+    return beta_interval(x / np.maximum(n, 1.0), n, confidence=confidence)
+
+
+def beta_interval(rate: ArrayLike, effective_n: ArrayLike, *, confidence: float = 0.95) -> Interval:
+    """Clopper and Pearson's interval for a rate and a number of trials that need not be whole.
+
+    Args and errors as in `score_interval`.
+    """
     from scipy.special import betaincinv
 
-    x, n = _counts(successes, trials)
+    p, n = np.broadcast_arrays(np.asarray(rate, np.float64), np.asarray(effective_n, np.float64))
+    x = p * n
     tail = (1.0 - _confidence(confidence)) / 2.0
     # The quantiles of Beta(x, n - x + 1) and Beta(x + 1, n - x); the ends need no quantile and have no valid shape.
-    low = np.where(x == 0, 0.0, betaincinv(np.maximum(x, 1.0), np.maximum(n - x + 1.0, 1.0), tail))
-    high = np.where(x == n, 1.0, betaincinv(x + 1.0, np.maximum(n - x, 1.0), 1.0 - tail))
+    none, every = (p <= 0) | (n <= 0), (p >= 1) | (n <= 0)
+    low = np.where(none, 0.0, betaincinv(np.where(none, 1.0, x), np.maximum(n - x, 0.0) + 1.0, tail))
+    high = np.where(every, 1.0, betaincinv(x + 1.0, np.where(every, 1.0, np.maximum(n - x, 1e-9)), 1.0 - tail))
     return np.asarray(low, dtype=np.float64), np.asarray(high, dtype=np.float64)
 
 

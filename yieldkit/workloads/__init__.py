@@ -1,4 +1,4 @@
-"""Workloads: Programs as data, the GPT in training and decoding, the text it learns and the n-gram tables to beat."""
+"""Workloads: Programs as data, networks, a stencil and a solver, the text to learn and the tables to beat."""
 
 from __future__ import annotations
 
@@ -7,10 +7,12 @@ from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
     from yieldkit.workloads.builder import ProgramBuilder, at
+    from yieldkit.workloads.conjugate_gradient import cg, cg_on_the_host
     from yieldkit.workloads.corpus import Corpus, load_corpus
     from yieldkit.workloads.decode import gpt_decode
     from yieldkit.workloads.gpt import GptShape, gpt_forward, gpt_training
     from yieldkit.workloads.ngram import NgramModel, fit_ngram
+    from yieldkit.workloads.poisson import stencil
     from yieldkit.workloads.program import Program
 
 _HOMES: Final = {
@@ -20,11 +22,14 @@ _HOMES: Final = {
     "Program": "program",
     "ProgramBuilder": "builder",
     "at": "builder",
+    "cg": "conjugate_gradient",
+    "cg_on_the_host": "conjugate_gradient",
     "fit_ngram": "ngram",
     "gpt_decode": "decode",
     "gpt_forward": "gpt",
     "gpt_training": "gpt",
     "load_corpus": "corpus",
+    "stencil": "poisson",
 }
 
 __all__ = [
@@ -34,11 +39,14 @@ __all__ = [
     "Program",
     "ProgramBuilder",
     "at",
+    "cg",
+    "cg_on_the_host",
     "fit_ngram",
     "gpt_decode",
     "gpt_forward",
     "gpt_training",
     "load_corpus",
+    "stencil",
 ]
 
 

@@ -16,8 +16,9 @@ from typing import Any
 
 from yieldkit.errors import BadInput
 from yieldkit.workloads.builder import ProgramBuilder, at
-from yieldkit.workloads.gpt import LAYER_NORM_EPS, GptShape
+from yieldkit.workloads.gpt import GptShape
 from yieldkit.workloads.program import AllReduce, ChainAccumulate, Gemv, Instr, Program, StreamIn, StreamOut
+from yieldkit.workloads.transformer import LAYER_NORM_EPS
 
 __all__ = ["gpt_decode"]
 

@@ -3,7 +3,7 @@
 import numpy as np
 from numba import njit
 
-from yieldkit.emulator.kernels.state import ADVANCE, N_COLOURS, RESET, T_DESCRIPTOR, T_SRAM, T_TASK, binary
+from yieldkit.emulator.kernels.state import ADVANCE, N_COLOURS, RESET, T_DESCRIPTOR, T_INDEX, T_SRAM, T_TASK, binary
 
 __all__ = ["trace_core"]
 
@@ -59,17 +59,36 @@ def _address(register, index, operand):
 
 
 @njit(cache=True)
-def _strike(hooks, executed, element, sram, register, task_register):
+def _strike(hooks, executed, element, sram, register, task_register, index):
     for k in range(hooks.shape[0]):
-        if hooks[k, 0] != executed or hooks[k, 1] != element:
+        what = hooks[k, 2]
+        due = hooks[k, 0] == executed and hooks[k, 1] == element
+        if what == T_INDEX and hooks[k, 7] != 0 and element >= 0:
+            due = hooks[k, 0] < executed or (hooks[k, 0] == executed and hooks[k, 1] <= element)
+        if not due:
             continue
-        mask = np.uint32(hooks[k, 5])
-        if hooks[k, 2] == T_SRAM:
-            sram[hooks[k, 3]] ^= mask
-        elif hooks[k, 2] == T_DESCRIPTOR:
-            register[hooks[k, 3], hooks[k, 4]] ^= mask
-        elif hooks[k, 2] == T_TASK:
-            task_register[hooks[k, 3]] ^= mask
+        a, b, mask, keep = hooks[k, 3], hooks[k, 4], np.uint32(hooks[k, 5]), np.uint32(hooks[k, 6])
+        if what == T_SRAM:
+            sram[a] = (sram[a] & keep) ^ mask
+        elif what == T_DESCRIPTOR:
+            register[a, b] = (register[a, b] & keep) ^ mask
+        elif what == T_TASK:
+            task_register[a] = (task_register[a] & keep) ^ mask
+        elif what == T_INDEX:
+            index[a, b] = ((index[a, b] & hooks[k, 6]) ^ hooks[k, 5]) & 0xFFFF
+
+
+@njit(cache=True)
+def _strike_loaded(hooks, executed, what, parts, register, task_register):
+    """Strike registers just loaded where a fault from an earlier task on lasts."""
+    for k in range(hooks.shape[0]):
+        a, b, mask, keep = hooks[k, 3], hooks[k, 4], np.uint32(hooks[k, 5]), np.uint32(hooks[k, 6])
+        if hooks[k, 2] != what or hooks[k, 7] == 0 or hooks[k, 0] >= executed or a >= parts:
+            continue
+        if what == T_DESCRIPTOR:
+            register[a, b] = (register[a, b] & keep) ^ mask
+        else:
+            task_register[a] = (task_register[a] & keep) ^ mask
 
 
 @njit(cache=True)
@@ -79,7 +98,7 @@ def trace_core(sram, known, hooks, budget, actions, compares):
     Args:
         sram: uint32[words], header and tables as they are when the launch begins; struck in place.
         known: bool[words], the words that hold them.
-        hooks: int64[k, 6] rows (executed tasks, element or -1, what, a, b, mask).
+        hooks: int64[k, 8] rows (executed tasks, element or -1, what, a, b, mask, keep, lasts).
         budget: elements and tasks after which the core would be stopped.
         actions: uint8[n], filled, or compared with where `compares`.
         compares: whether the actions must be those given, neither more nor less.
@@ -99,12 +118,13 @@ def trace_core(sram, known, hooks, budget, actions, compares):
     while True:
         if executed >= budget:
             return n, False
-        _strike(hooks, executed, -1, sram, register, task_register)
+        _strike(hooks, executed, -1, sram, register, task_register, index)
         at = np.int64(sram[1] & np.uint32(0x3FFF)) + 2 * task
         descriptors = np.int64((sram[1] >> np.uint32(14)) & np.uint32(0x3FFF))
         if at + 1 >= words or not known[at] or not known[at + 1]:
             return n, False
         task_register[0], task_register[1] = sram[at], sram[at + 1]
+        _strike_loaded(hooks, executed, T_TASK, 2, register, task_register)
         opcode = task_register[0] & np.uint32(0x3F)
         if opcode < 1 or opcode > 16:
             return n, False
@@ -113,10 +133,11 @@ def trace_core(sram, known, hooks, budget, actions, compares):
             if place + 3 >= words or not known[place] or not known[place + 3]:
                 return n, False
             register[operand] = sram[place : place + 4]
+        _strike_loaded(hooks, executed, T_DESCRIPTOR, 3 if binary(opcode) else 2, register, task_register)
         index[:] = 0
         element = 0
         while True:
-            _strike(hooks, executed, element, sram, register, task_register)
+            _strike(hooks, executed, element, sram, register, task_register, index)
             opcode = task_register[0] & np.uint32(0x3F)
             if not _legal(opcode, register):
                 return n, False

@@ -6,6 +6,7 @@ A core runs until it has to wait. While faults are still to strike it, every ele
 
 import numpy as np
 
+from yieldkit.emulator.kernels.cells import note_read
 from yieldkit.emulator.kernels.link_faults import enter
 from yieldkit.emulator.kernels.plain import ENDED, WAITING, run_plain
 from yieldkit.emulator.kernels.scalar import canon, f32_bits
@@ -25,8 +26,7 @@ from yieldkit.emulator.kernels.state import (
     RUNNING,
     STARVED,
     T_DESCRIPTOR,
-    T_RESULT,
-    T_SRAM,
+    T_TASK,
     TO_CORE,
     address_of,
     advance,
@@ -41,43 +41,7 @@ from yieldkit.emulator.kernels.state import (
     pop,
     push,
 )
-
-
-@compiled
-def _fire(state, triggers, core, at_element):
-    """Apply the triggers of this core whose time has come."""
-    for k in range(triggers.core.shape[0]):
-        if triggers.core[k, 0] != core or triggers.core[k, 1] != state.executed[core]:
-            continue
-        what = triggers.core[k, 3]
-        if what == T_RESULT or what < 0 or triggers.core[k, 2] != at_element:
-            continue
-        a, b = triggers.core[k, 4], triggers.core[k, 5]
-        mask = np.uint32(triggers.core[k, 6])
-        if what == T_SRAM:
-            state.sram[core, a] ^= mask
-        elif what == T_DESCRIPTOR:
-            state.register[core, a, b] ^= mask
-        else:
-            state.task_register[core, a] ^= mask
-        triggers.core[k, 3] = -1
-        triggers.armed[core] -= 1
-
-
-@compiled
-def _result_mask(state, triggers, core):
-    mask = np.uint32(0)
-    for k in range(triggers.core.shape[0]):
-        if (
-            triggers.core[k, 0] == core
-            and triggers.core[k, 3] == T_RESULT
-            and triggers.core[k, 1] == state.executed[core]
-            and triggers.core[k, 2] == state.element[core]
-        ):
-            mask ^= np.uint32(triggers.core[k, 6])
-            triggers.core[k, 3] = -1
-            triggers.armed[core] -= 1
-    return mask
+from yieldkit.emulator.kernels.strikes import fire, strike_loaded, word_to_send, work_on_memory
 
 
 @fused
@@ -85,7 +49,8 @@ def _start_task(state, triggers, core):
     """Copy the task word and its descriptors into registers; halts on anything undefined."""
     words = state.sram.shape[1]
     if triggers.armed[core] > 0:
-        _fire(state, triggers, core, np.int64(-1))
+        fire(state, triggers, core, np.int64(-1))
+        note_read(state, triggers, core, np.int64(1))
     table = np.int64(state.sram[core, 1] & np.uint32(0x3FFF))
     descriptors = np.int64((state.sram[core, 1] >> np.uint32(14)) & np.uint32(0x3FFF))
     at = table + 2 * np.int64(state.task[core])
@@ -94,6 +59,10 @@ def _start_task(state, triggers, core):
         return
     state.task_register[core, 0] = state.sram[core, at]
     state.task_register[core, 1] = state.sram[core, at + 1]
+    if triggers.armed[core] > 0:
+        note_read(state, triggers, core, at)
+        note_read(state, triggers, core, at + 1)
+        strike_loaded(state, triggers, core, T_TASK, 2)
     opcode = state.task_register[core, 0] & np.uint32(0x3F)
     if opcode < 1 or opcode > 16:
         halt(state, core, E_ILLEGAL)
@@ -107,8 +76,12 @@ def _start_task(state, triggers, core):
             return
         for word in range(4):
             state.register[core, operand, word] = state.sram[core, place + word]
+            if triggers.armed[core] > 0:
+                note_read(state, triggers, core, place + word)
         for level in range(3):
             state.loop_index[core, operand, level] = 0
+    if triggers.armed[core] > 0:
+        strike_loaded(state, triggers, core, T_DESCRIPTOR, operands)
     state.stage[core] = 0
     state.control[core] = 0
     state.element[core] = 0
@@ -141,7 +114,7 @@ def legal(state, core):
 
 
 @compiled
-def _fetch(state, core, operand):
+def _fetch(state, triggers, core, operand):
     """Fetch operand A (1) or B (2): 0 done, 1 wait, 2 halted."""
     word = state.register[core, operand, 0]
     fmt = (word >> np.uint32(16)) & np.uint32(3)
@@ -150,6 +123,7 @@ def _fetch(state, core, operand):
         if address < 0 or address >= state.sram.shape[1]:
             halt(state, core, E_ADDRESS)
             return 2
+        note_read(state, triggers, core, address)
         state.value[core, operand - 1] = decode(state.sram[core, address], fmt)
         return 0
     if (word >> np.uint32(23)) & np.uint32(1) and state.loop_index[core, operand, 0] != 0:
@@ -210,7 +184,7 @@ def run_core(state, triggers, taps, budget, core, burst):
             continue
         if state.stage[core] == 0:
             if triggers.armed[core] > 0:
-                _fire(state, triggers, core, state.element[core])
+                fire(state, triggers, core, state.element[core])
             if not legal(state, core):
                 halt(state, core, E_ILLEGAL)
                 return True
@@ -226,7 +200,7 @@ def run_core(state, triggers, taps, budget, core, burst):
         opcode = state.task_register[core, 0] & np.uint32(0x3F)
         two = binary(opcode)
         if state.stage[core] == 0:
-            got = _fetch(state, core, 1)
+            got = _fetch(state, triggers, core, 1)
             if got == 2:
                 return True
             if got == 1:
@@ -240,7 +214,7 @@ def run_core(state, triggers, taps, budget, core, burst):
                 taps.logged[core] += 1
         if state.stage[core] == 1:
             if two:
-                got = _fetch(state, core, 2)
+                got = _fetch(state, triggers, core, 2)
                 if got == 2:
                     return True
                 if got == 1:
@@ -256,25 +230,24 @@ def run_core(state, triggers, taps, budget, core, burst):
                 if address < 0 or address >= state.sram.shape[1]:
                     halt(state, core, E_ADDRESS)
                     return True
-                if opcode != 8 or b != np.float32(0.0):
+                if triggers.armed[core] > 0:
+                    work_on_memory(state, triggers, core, opcode, a, b, address, fmt)
+                elif opcode != 8 or b != np.float32(0.0):
                     old = np.float32(0.0)
                     if opcode == 6:
                         old = decode(state.sram[core, address], fmt)
-                    result = encode(compute(opcode, old, a, b), fmt)
-                    if triggers.armed[core] > 0:
-                        result ^= _result_mask(state, triggers, core)
-                    state.sram[core, address] = result
+                    state.sram[core, address] = encode(compute(opcode, old, a, b), fmt)
             else:
                 colour = np.int64((word >> np.uint32(18)) & np.uint32(31))
                 if state.length[core, colour, FROM_CORE] >= state.queue.shape[3]:
                     state.wait[core] = BLOCKED
                     state.wait_colour[core] = colour
                     return moved
-                result = encode(compute(opcode, np.float32(0.0), a, b), fmt)
                 if triggers.armed[core] > 0:
-                    result ^= _result_mask(state, triggers, core)
-                if triggers.armed[core] > 0:
+                    result = word_to_send(state, triggers, core, opcode, a, b, fmt)
                     result = enter(triggers.link, core, FROM_CORE, colour, result)
+                else:
+                    result = encode(compute(opcode, np.float32(0.0), a, b), fmt)
                 push(state, core, colour, FROM_CORE, result, DATA)
             advance(state, core, 0)
             advance(state, core, 1)

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from yieldkit.emulator.kernels.core import _end_task, _fire, _start_task, legal
+from yieldkit.emulator.kernels.core import _end_task, _start_task, legal
 from yieldkit.emulator.kernels.state import (
     ADVANCE,
     BLOCKED,
@@ -21,6 +21,7 @@ from yieldkit.emulator.kernels.state import (
     exhausted,
     halt,
 )
+from yieldkit.emulator.kernels.strikes import fire
 
 FETCHED, SENT, SENT_ADVANCE, SENT_RESET = 0, 1, 2, 3
 """Actions in a log: `action << 5 | colour`."""
@@ -50,7 +51,7 @@ def step_through(state, triggers, budget, lowest, protected, log, task, most):
         state.wait[core] = NOTHING
         if state.stage[core] == 0:
             if triggers.armed[core] > 0:
-                _fire(state, triggers, core, state.element[core])
+                fire(state, triggers, core, state.element[core])
             if not legal(state, core):
                 halt(state, core, E_ILLEGAL)
                 return actions

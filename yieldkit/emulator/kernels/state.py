@@ -36,7 +36,7 @@ NOTHING, STARVED, BLOCKED = 0, 1, 2
 # Control words
 DATA, ADVANCE, RESET = 0, 1, 2
 # Triggers
-T_SRAM, T_DESCRIPTOR, T_TASK, T_RESULT = 0, 1, 2, 3
+T_SRAM, T_DESCRIPTOR, T_TASK, T_RESULT, T_OPERAND, T_PRODUCT, T_INDEX = range(7)
 # Events
 E_ILLEGAL, E_ADDRESS, E_SEQUENCE, E_PARITY, E_CRC, E_CRC_FAILED, E_SRAM_PARITY, E_ECC, E_ECC_FAILED = range(9)
 N_EVENTS = 9
@@ -105,13 +105,21 @@ class Host(NamedTuple):
 
 
 class Triggers(NamedTuple):
-    """Faults: int64[k, 7] rows (core, executed tasks, element or -1, what, a, b, mask) and int64[l, 6] link rows
-    (core, port, colour, word number, drop, mask); `armed` int32[n] counts the rows that still wait for each core.
+    """Faults: int64[k, 11] rows (core, executed tasks, element or -1, what, a, b, mask, keep, lasts, last struck task
+    and element) and int64[l, 6] link rows (core, port, colour, word number, drop, mask).
+
+    `armed` int32[n] counts the rows that still wait for each core, its struck words and its stuck cells: a core that
+    has any does its elements one at a time. `cell` int64[m, 6] are words of SRAM that are struck or may be (core,
+    address, wrong bits, keep, mask, stuck), see `cells`; `code` is the protection of SRAM, a number in `secded.CODES`.
+    `slow` int64[n], or of no cores: cycles of each core over the usual ones, in 1/256.
     """
 
     core: np.ndarray
     link: np.ndarray
     armed: np.ndarray
+    cell: np.ndarray
+    code: int
+    slow: np.ndarray
 
 
 class Taps(NamedTuple):

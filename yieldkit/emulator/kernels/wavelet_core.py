@@ -7,7 +7,8 @@ loop indices are brought up to date at its end.
 
 import numpy as np
 
-from yieldkit.emulator.kernels.core import _end_task, _fire, _result_mask, _start_task, legal
+from yieldkit.emulator.kernels.cells import note_read
+from yieldkit.emulator.kernels.core import _end_task, _start_task, legal
 from yieldkit.emulator.kernels.link_faults import enter
 from yieldkit.emulator.kernels.scalar import bits_f32, canon, f32_bits
 from yieldkit.emulator.kernels.state import (
@@ -30,6 +31,7 @@ from yieldkit.emulator.kernels.state import (
     halt,
     inlined,
 )
+from yieldkit.emulator.kernels.strikes import fire, word_to_send, work_on_memory
 from yieldkit.emulator.kernels.wavelet_state import (
     AT_A,
     AT_B,
@@ -132,11 +134,19 @@ def _class(state, core):
 
 
 @fused
+def _slowed(triggers, core, cost):
+    """A cost on a core that may take longer than others."""
+    if triggers.slow.shape[0] == 0:
+        return cost
+    return (cost * triggers.slow[core] + 128) >> 8
+
+
+@fused
 def _open_run(net, costs, state, triggers, taps, budget, core):
     """Prepare the elements up to the next end of an inner loop: GO, or the task is over, or the core stops."""
     if triggers is not None:
         if triggers.armed[core] > 0:
-            _fire(state, triggers, core, state.element[core])
+            fire(state, triggers, core, state.element[core])
     if not legal(state, core):
         halt(state, core, E_ILLEGAL)
         return STOPPED
@@ -192,15 +202,23 @@ def _open_run(net, costs, state, triggers, taps, budget, core):
     task = state.task[core]
     if task < taps.marked.shape[1] and taps.marked[taps.role[core], task] != 0:
         flow |= TAPPED
+    number = _class(state, core)
+    row_cost = np.int64(costs.row[opcode, number])
     if triggers is not None:
         if triggers.armed[core] > 0:
+            # One element at a time; the inner loop ends, and costs what its end costs, where it would otherwise.
+            if most > 1:
+                row_cost = np.int64(0)
             most = np.int64(1)
-    number = _class(state, core)
     net.cell[cell + FLOW] = flow
     net.cell[cell + LEFT] = most
     net.cell[cell + RUN] = most
-    net.cell[cell + COST] = costs.element[opcode, number, wide]
-    net.cell[cell + ROW_COST] = costs.row[opcode, number]
+    cost = np.int64(costs.element[opcode, number, wide])
+    if triggers is not None:
+        cost = _slowed(triggers, core, cost)
+        row_cost = _slowed(triggers, core, row_cost)
+    net.cell[cell + COST] = cost
+    net.cell[cell + ROW_COST] = row_cost
     mode = np.int64(0)
     if flow & OUT_D:
         mode = np.int64((state.register[core, 0, 0] >> np.uint32(24)) & np.uint32(3))
@@ -309,7 +327,10 @@ def step_core(net, costs, state, triggers, taps, budget, record, core):
             net.cell[cell + LEFT] = 0
             net.cell[cell + RUN] = 0
             net.cell[cell + STAGE] = 0
-            spent += costs.start[np.int64(state.task_register[core, 0] & np.uint32(0x3F)), _class(state, core)]
+            start = np.int64(costs.start[np.int64(state.task_register[core, 0] & np.uint32(0x3F)), _class(state, core)])
+            if triggers is not None:
+                start = _slowed(triggers, core, start)
+            spent += start
         if state.status[core] != RUNNING:
             break
         stage = np.int64(net.cell[cell + STAGE])
@@ -368,6 +389,9 @@ def step_core(net, costs, state, triggers, taps, budget, record, core):
                         halt(state, core, E_ADDRESS)
                         awake = False
                         break
+                    if triggers is not None:
+                        if triggers.armed[core] > 0:
+                            note_read(state, triggers, core, at_a)
                     va = decode(sram[core, at_a], fmt_a)
                 stage = 1
                 if flow & TAPPED:
@@ -392,6 +416,9 @@ def step_core(net, costs, state, triggers, taps, budget, record, core):
                         halt(state, core, E_ADDRESS)
                         awake = False
                         break
+                    if triggers is not None:
+                        if triggers.armed[core] > 0:
+                            note_read(state, triggers, core, at_b)
                     vb = decode(sram[core, at_b], fmt_b)
                 stage = 2
             if stage == 2:
@@ -407,7 +434,7 @@ def step_core(net, costs, state, triggers, taps, budget, record, core):
                     result = encode(compute(opcode, np.float32(0.0), va, vb), fmt_d)
                     if triggers is not None:
                         if triggers.armed[core] > 0:
-                            result ^= _result_mask(state, triggers, core)
+                            result = word_to_send(state, triggers, core, opcode, va, vb, fmt_d)
                     # The element itself takes a cycle, and the ramp its latency.
                     if triggers is not None:
                         if triggers.link.shape[0] > 0:
@@ -419,15 +446,16 @@ def step_core(net, costs, state, triggers, taps, budget, record, core):
                         halt(state, core, E_ADDRESS)
                         awake = False
                         break
-                    if opcode != 8 or vb != np.float32(0.0):
+                    plain = True
+                    if triggers is not None:
+                        if triggers.armed[core] > 0:
+                            plain = False
+                            work_on_memory(state, triggers, core, opcode, va, vb, at_d, fmt_d)
+                    if plain and (opcode != 8 or vb != np.float32(0.0)):
                         old = np.float32(0.0)
                         if opcode == 6:
                             old = decode(sram[core, at_d], fmt_d)
-                        result = encode(compute(opcode, old, va, vb), fmt_d)
-                        if triggers is not None:
-                            if triggers.armed[core] > 0:
-                                result ^= _result_mask(state, triggers, core)
-                        sram[core, at_d] = result
+                        sram[core, at_d] = encode(compute(opcode, old, va, vb), fmt_d)
                 at_d += step_d
                 at_a += step_a
                 at_b += step_b
@@ -460,7 +488,10 @@ def step_core(net, costs, state, triggers, taps, budget, record, core):
                 put(net, slot, FROM_CORE, word, kind, now + 1 + net.ramp)
                 net.cell[cell + CONTROL] = 0
                 net.cell[cell + STAGE] = 0
-                spent += costs.control
+                control = np.int64(costs.control)
+                if triggers is not None:
+                    control = _slowed(triggers, core, control)
+                spent += control
     whole = spent >> 8
     net.cell[cell + FRACTION] = spent & 255
     if spent > before:

@@ -1,0 +1,345 @@
+"""The classes of places where a fault can strike: each counts its own population and finds any one place of it.
+
+A population is counted in (place, moment, bit) triples. The moments of what stores (SRAM, routes, registers) are the
+phases of a launch; those of a datapath are the elements it works on, those of a link the words that cross it. So a
+uniform raw rate per bit and time, per operation or per word strikes every triple of a class alike.
+
+A new place is one small class with `items` and `strike`, and an entry in `SITE_CLASSES`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, Final, Protocol
+
+import numpy as np
+
+from yieldkit.emulator.isa import FABRIC_OUT, HEADER_WORDS, OPCODES
+from yieldkit.emulator.lowering import LoweredLaunch, Role
+from yieldkit.faults.bits import WHOLE, descriptor_layout, header_layout, task_layout
+from yieldkit.faults.event import FaultEvent
+from yieldkit.faults.ground import Ground, task_extents
+
+Rng = np.random.Generator
+
+__all__ = ["SITE_CLASSES", "Item", "SiteClass"]
+
+_FORMATS: Final = ("fp32", "bf16", "fp16", "fp32")
+_OPERANDS: Final = 3
+
+
+@dataclass(frozen=True)
+class Item:
+    """Places of one kind in one launch.
+
+    Attributes:
+        launch: number of the launch.
+        layout: what their words hold, a key of `LAYOUTS`.
+        places: (place, moment) pairs; each has the bits of the layout.
+        key: what the site class needs to find one of them again.
+    """
+
+    launch: int
+    layout: str
+    places: int
+    key: tuple[Any, ...]
+
+
+class SiteClass(Protocol):
+    """A class of places."""
+
+    @property
+    def unit(self) -> str:
+        """What a raw rate counts: "bit", "core" or "link"."""
+        ...
+
+    def items(self, ground: Ground, low: LoweredLaunch) -> Iterator[Item]:
+        """Everything of this class in a launch."""
+        ...
+
+    def strike(self, ground: Ground, item: Item, index: int, bit: int, when: Mapping[str, Any], rng: Rng) -> FaultEvent:
+        """The event at place `index` of an item; `when` holds step and launch, `rng` draws what is finer."""
+        ...
+
+
+def _split(index: int, *sizes: int) -> list[int]:
+    """Digits of an index in mixed radix, the first the fastest."""
+    digits = []
+    for size in sizes:
+        index, digit = divmod(index, size)
+        digits.append(digit)
+    return digits
+
+
+def _at(ground: Ground, low: LoweredLaunch, index: int, role: int | None = None) -> dict[str, Any]:
+    row, col = ground.site(ground.cores(low).pick(index, role))
+    return {"row": row, "col": col}
+
+
+@dataclass(frozen=True)
+class SramTensors:
+    """Words of tensors with a role, while they live."""
+
+    role: str
+    unit: str = "bit"
+
+    def items(self, ground: Ground, low: LoweredLaunch) -> Iterator[Item]:
+        """One item a tensor."""
+        lowered = ground.lowered
+        start = sum(len(other.launch.phases) for other in lowered.launches[: low.index])
+        end = start + len(low.launch.phases) - 1
+        cores = ground.cores(low).count()
+        for name, (first, last) in lowered.life.items():
+            low_end, high_end = max(first, start), min(last, end)
+            # Constants and accumulators of products have no role of their own.
+            if ground.roles.get(name, "other") == self.role and low_end <= high_end:
+                tensor, phases = lowered.tensors[name], high_end - low_end + 1
+                key = (lowered.address[name], tensor.size, low_end - start, phases)
+                yield Item(low.index, tensor.dtype, tensor.size * phases * cores, key)
+
+    def strike(self, ground: Ground, item: Item, index: int, bit: int, when: Mapping[str, Any], rng: Rng) -> FaultEvent:
+        """Flip a bit of a word before a phase."""
+        low = ground.lowered.launches[item.launch]
+        address, size, first, phases = item.key
+        word, phase, core = _split(index, size, phases, ground.cores(low).count())
+        where = _at(ground, low, core)
+        return FaultEvent("sram", **where, **when, phase=first + phase, address=address + word, mask=1 << bit)
+
+
+@dataclass(frozen=True)
+class SramCode:
+    """Header, task table and descriptor table."""
+
+    unit: str = "bit"
+
+    def items(self, ground: Ground, low: LoweredLaunch) -> Iterator[Item]:
+        """One item a word of the header, of a task and of a descriptor, for every role."""
+        phases = len(low.launch.phases)
+        for role, image, cores in ground.images(low):
+            base, moments = low.table_base, phases * cores
+            for word in range(HEADER_WORDS):
+                yield Item(low.index, header_layout(word), moments, (role, word, 1, 1))
+            for word in range(2):
+                yield Item(low.index, task_layout(word), image.n_tasks * moments, (role, base + word, 2, image.n_tasks))
+            tables = base + 2 * image.n_tasks
+            number = (len(image.tables) - 2 * image.n_tasks) // 4
+            for word in range(4):
+                yield Item(low.index, descriptor_layout(word), number * moments, (role, tables + word, 4, number))
+
+    def strike(self, ground: Ground, item: Item, index: int, bit: int, when: Mapping[str, Any], rng: Rng) -> FaultEvent:
+        """Flip a bit of a word before a phase."""
+        low = ground.lowered.launches[item.launch]
+        role, address, stride, number = item.key
+        word, phase, core = _split(index, number, len(low.launch.phases), ground.cores(low).count(role))
+        where = _at(ground, low, core, role)
+        return FaultEvent("sram", **where, **when, phase=phase, address=address + stride * word, mask=1 << bit)
+
+
+@dataclass(frozen=True)
+class SramFree:
+    """Words that hold nothing live."""
+
+    unit: str = "bit"
+
+    def items(self, ground: Ground, low: LoweredLaunch) -> Iterator[Item]:
+        """One item a phase and role."""
+        for role, _, cores in ground.images(low):
+            for phase in range(len(low.launch.phases)):
+                free = sum(stop - start for start, stop in self._ranges(ground, low, phase, role))
+                yield Item(low.index, "free", free * cores, (role, phase, free))
+
+    def strike(self, ground: Ground, item: Item, index: int, bit: int, when: Mapping[str, Any], rng: Rng) -> FaultEvent:
+        """Flip a bit of a word before a phase."""
+        low = ground.lowered.launches[item.launch]
+        role, phase, free = item.key
+        word, core = _split(index, free, ground.cores(low).count(role))
+        for start, stop in self._ranges(ground, low, phase, role):
+            if word < stop - start:
+                where = _at(ground, low, core, role)
+                return FaultEvent("sram", **where, **when, phase=phase, address=start + word, mask=1 << bit)
+            word -= stop - start
+        raise AssertionError("a free word beyond the last")
+
+    def _ranges(self, ground: Ground, low: LoweredLaunch, phase: int, role: int) -> Iterator[tuple[int, int]]:
+        end = 0
+        for start, size, _, _ in sorted(ground.lowered.words_in_use(low.index, phase, role)):
+            if start > end:
+                yield end, start
+            end = max(end, start + size)
+        if end < ground.lowered.sram_words:
+            yield end, ground.lowered.sram_words
+
+
+@dataclass(frozen=True)
+class Registers:
+    """Task word and descriptors of the running task: the phases' share of a core's elements is taken as equal, and
+    inside it one element is as likely as another.
+    """
+
+    unit: str = "bit"
+
+    def items(self, ground: Ground, low: LoweredLaunch) -> Iterator[Item]:
+        """One item a word and role; a core without tasks loads no registers."""
+        for role, image, cores in ground.images(low):
+            moments = len(low.launch.phases) * cores
+            if image.n_tasks:
+                for word in range(2):
+                    yield Item(low.index, task_layout(word), moments, (role, -1, word))
+                for word in range(4):
+                    for operand in range(_OPERANDS):
+                        yield Item(low.index, descriptor_layout(word), moments, (role, operand, word))
+
+    def strike(self, ground: Ground, item: Item, index: int, bit: int, when: Mapping[str, Any], rng: Rng) -> FaultEvent:
+        """Flip a bit while an element is worked on."""
+        low = ground.lowered.launches[item.launch]
+        role, operand, word = item.key
+        phases = len(low.launch.phases)
+        phase, core = _split(index, phases, ground.cores(low).count(role))
+        image = low.roles[role]
+        extents = task_extents(image.tables, image.n_tasks)
+        ends = np.cumsum(extents)
+        low_end, high_end = (int(ends[-1]) * edge // phases for edge in (phase, phase + 1))
+        # A slot without an element of its own stands for the one it falls into.
+        number = low_end if high_end <= low_end + 1 else int(rng.integers(low_end, high_end))
+        task = int(np.searchsorted(ends, number, side="right"))
+        element = number - int(ends[task] - extents[task])
+        where = _at(ground, low, core, role)
+        return FaultEvent(
+            "register", **where, **when, task=task, element=element, operand=operand, word=word, mask=1 << bit
+        )
+
+
+@dataclass(frozen=True)
+class Routes:
+    """Route words: those that the program sets, or the empty ones."""
+
+    empty: bool = False
+    unit: str = "bit"
+
+    def items(self, ground: Ground, low: LoweredLaunch) -> Iterator[Item]:
+        """One item a role."""
+        for role, image, cores in ground.images(low):
+            words = np.argwhere((image.routes == 0) if self.empty else (image.routes != 0))
+            if len(words):
+                phases = len(low.launch.phases)
+                yield Item(low.index, "route", len(words) * phases * cores, (role, words))
+
+    def strike(self, ground: Ground, item: Item, index: int, bit: int, when: Mapping[str, Any], rng: Rng) -> FaultEvent:
+        """Flip a bit at the launch's start, which stands for all its phases."""
+        low = ground.lowered.launches[item.launch]
+        role, words = item.key
+        number, _, core = _split(index, len(words), len(low.launch.phases), ground.cores(low).count(role))
+        colour, position = (int(value) for value in words[number])
+        where = _at(ground, low, core, role)
+        return FaultEvent("route", **where, **when, colour=colour, position=position, mask=1 << bit)
+
+
+@dataclass(frozen=True)
+class Results:
+    """Words that elements store or send: sums of products (the accumulator), or those of all other operations."""
+
+    macs: bool
+    place: str = "result"
+    operand: int = 0
+    unit: str = "core"
+
+    def items(self, ground: Ground, low: LoweredLaunch) -> Iterator[Item]:
+        """One item a role and format."""
+        for role, image, cores in ground.images(low):
+            if not image.n_tasks:
+                continue
+            tasks, formats, extents = self._tasks(image)
+            for layout in dict.fromkeys(_FORMATS):
+                chosen = tasks[formats[tasks] == _FORMATS.index(layout)]
+                ends = np.cumsum(extents[chosen])
+                if len(chosen) and ends[-1]:
+                    yield Item(low.index, layout, int(ends[-1]) * cores, (role, chosen, ends))
+
+    def strike(self, ground: Ground, item: Item, index: int, bit: int, when: Mapping[str, Any], rng: Rng) -> FaultEvent:
+        """Flip a bit of one element's word."""
+        low = ground.lowered.launches[item.launch]
+        role, tasks, ends = item.key
+        number, core = _split(index, int(ends[-1]), ground.cores(low).count(role))
+        which = int(np.searchsorted(ends, number, side="right"))
+        element = number - (int(ends[which - 1]) if which else 0)
+        where = _at(ground, low, core, role)
+        more: dict[str, Any] = {"operand": self.operand} if self.operand else {}
+        return FaultEvent(self.place, **where, **when, **more, task=int(tasks[which]), element=element, mask=1 << bit)
+
+    def _tasks(self, image: Role) -> tuple[Any, Any, Any]:
+        """Numbers of the tasks that count; format of the struck operand and elements of every task."""
+        words = image.tables[: 2 * image.n_tasks].reshape(-1, 2)
+        descriptors = image.tables[2 * image.n_tasks :].reshape(-1, 4)
+        mac = (words[:, 0] & 0x3F) == OPCODES["mac"]
+        formats = (descriptors[(words[:, 1] >> (10 * self.operand)) & 0x3FF, 0] >> 16) & 3
+        formats = np.where(formats == len(_FORMATS) - 1, 0, formats)
+        return np.flatnonzero(mac == self.macs), formats, task_extents(image.tables, image.n_tasks)
+
+
+@dataclass(frozen=True)
+class Links:
+    """Words on their way between two cores. An idle link counts as a used one with as many words as the others have."""
+
+    place: str
+    whole: bool = False
+    unit: str = "link"
+
+    def items(self, ground: Ground, low: LoweredLaunch) -> Iterator[Item]:
+        """One item a launch and format, and one of its idle links."""
+        sent, used = ground.traffic[low.index], ground.streams[low.index]
+        if not len(used):
+            return
+        words = sent[used[:, 0], used[:, 1], used[:, 2]]
+        layouts = _link_layouts(low)
+        names = np.array([WHOLE if self.whole else layouts.get(int(colour), "fp32") for colour in used[:, 1]])
+        for layout in dict.fromkeys(names.tolist()):
+            chosen = used[names == layout]
+            ends = np.cumsum(words[names == layout])
+            yield Item(low.index, layout, int(ends[-1]), (chosen, ends))
+        if idle := len(ground.idle_links):
+            each = max(1, round(float(words.mean())))
+            yield Item(low.index, WHOLE if self.whole else "fp32", idle * each, (None, each))
+
+    def strike(self, ground: Ground, item: Item, index: int, bit: int, when: Mapping[str, Any], rng: Rng) -> FaultEvent:
+        """Strike one word."""
+        mask: dict[str, Any] = {} if self.whole else {"mask": 1 << bit}
+        used, ends = item.key
+        if used is None:
+            (row, col), (down, right) = ground.idle_links[index // ends]
+            return FaultEvent(self.place, row, col, **when, **mask, drow=down, dcol=right)
+        which = int(np.searchsorted(ends, index, side="right"))
+        core, colour, port = (int(value) for value in used[which])
+        nth = index - (int(ends[which - 1]) if which else 0)
+        return FaultEvent(self.place, **ground.link(core, port), **when, **mask, colour=colour, nth=nth)
+
+
+def _link_layouts(low: LoweredLaunch) -> dict[int, str]:
+    """Format of the words of each colour, where all that is sent in it has the same; words of mixed colours count as
+    fp32.
+    """
+    formats: dict[int, set[str]] = {}
+    for image in low.roles:
+        first = image.tables[2 * image.n_tasks :].reshape(-1, 4)[:, 0]
+        for word in first[((first >> 14) & 3) == FABRIC_OUT]:
+            formats.setdefault(int((word >> 18) & 31), set()).add(_FORMATS[int((word >> 16) & 3)])
+    return {colour: next(iter(found)) for colour, found in formats.items() if len(found) == 1}
+
+
+SITE_CLASSES: Final[Mapping[str, SiteClass]] = {
+    "sram_weights": SramTensors("weights"),
+    "sram_activations": SramTensors("activations"),
+    "sram_gradients": SramTensors("gradients"),
+    "sram_kv": SramTensors("kv"),
+    "sram_other": SramTensors("other"),
+    "sram_code": SramCode(),
+    "sram_free": SramFree(),
+    "register": Registers(),
+    "route": Routes(),
+    "route_empty": Routes(empty=True),
+    "accumulator": Results(macs=True),
+    "result": Results(macs=False),
+    "link_flip": Links("link_flip"),
+    "link_drop": Links("link_drop", whole=True),
+}
+"""Every class of places by name."""
