@@ -92,6 +92,6 @@ def most_held_up(link: npt.NDArray[np.int64]) -> int:
 
 def _what(hook: LinkHook) -> int:
     asked = (hook.drop, hook.duplicate, hook.credit, hook.delay > 0)
-    if sum(asked) > 1 or (any(asked) and (hook.mask, hook.keep) != (0, ALL_BITS)):
+    if sum(asked) > 1:
         raise BadInput("a link hook does one thing", value=hook, cure="use one hook for each")
     return (rows.DROP, rows.DUPLICATE, rows.CREDIT, rows.DELAY)[asked.index(True)] if any(asked) else rows.CHANGE
