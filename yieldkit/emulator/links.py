@@ -8,7 +8,7 @@ from typing import Final, Self
 import numpy as np
 import numpy.typing as npt
 
-from yieldkit.emulator.hooks import ALL_BITS, MOST_HELD_UP, LaunchHooks, LinkHook
+from yieldkit.emulator.hooks import MOST_HELD_UP, LaunchHooks, LinkHook
 from yieldkit.emulator.kernels import link_faults as rows
 from yieldkit.emulator.kernels.state import FROM_CORE
 from yieldkit.errors import BadInput
