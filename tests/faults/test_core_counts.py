@@ -1,4 +1,4 @@
-"""The count interpreter and the trace of actions under every model of fault: what they decide is what the machine does."""
+"""The count interpreter and the trace of actions under every model of fault: what they decide, the machine does."""
 
 import numpy as np
 import pytest
