@@ -178,9 +178,8 @@ class Machine:
         struck = bool(self.wrong) or bool(replace(hooks, slow=()))
         program = self.lowered.program
         lists: list[EdgeList] = []
-        withheld = hooks.withheld
         for phase in inputs_of(low.launch):
-            if phase.stream in withheld:
+            if phase.stream in hooks.withheld:
                 continue
             lists += words_in(program, phase, streams[phase.stream])
         host, keys, expected = self._host(low, lists)
