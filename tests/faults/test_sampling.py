@@ -202,17 +202,23 @@ def test_draws_are_uniform_in_their_class_and_another_law_is_seen(training):
     for event in events:
         inside = [key for key in expected if key[:2] == (event.launch, event.phase) and key[2] <= event.address]
         starts[max(inside, key=lambda key: key[2])] += 1
-    far = sum(
-        abs(starts[key] - draws * size / total) > 5 * math.sqrt(draws * size / total * (1 - size / total)) + 1
-        for key, size in expected.items()
-    )
-    assert far == 0
+    by_launch = Counter()
+    for key, size in expected.items():
+        by_launch[key[0], key[2]] += size
+    seen = Counter()
+    for key, n in starts.items():
+        seen[key[0], key[2]] += n
+
+    def distance(counts):
+        """Chi-square against the sizes, in standard deviations from its mean."""
+        size = {key: draws * n / total for key, n in by_launch.items()}
+        away = sum((counts[key] - mean) ** 2 / mean for key, mean in size.items())
+        free = len(size) - 1
+        return (away - free) / math.sqrt(2 * free)
+
+    assert abs(distance(seen)) < 5
     # The control: draws that take each tensor alike would not pass.
-    alike = draws / len(expected)
-    assert any(
-        abs(alike - draws * size / total) > 5 * math.sqrt(draws * size / total * (1 - size / total)) + 1
-        for size in expected.values()
-    )
+    assert distance(dict.fromkeys(by_launch, draws / len(by_launch))) > 5
 
 
 def test_idle_sites_count_with_the_first_cores_contents():
