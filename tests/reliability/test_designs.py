@@ -277,7 +277,7 @@ def test_neyman_shares_and_what_shrinks_them():
     n = np.array([50, 50, 50])
     far = neyman_shares([0.5, 0.3, 0.2], n, [0, 25, 1])
     assert far[1] > 2 * far[0]
-    # Two hits among 150 trials say little about which stratum is worse: taken at their word they would send all trials to it.
+    # Two hits among 150 trials say little: taken at their word they would send nearly all trials to one stratum.
     near = neyman_shares([0.5, 0.3, 0.2], n, [0, 2, 0])
     assert near[1] < 0.4
     assert neyman_shares([0.5, 0.3, 0.2], [0, 0, 0], [0, 0, 0]) == pytest.approx([0.5, 0.3, 0.2])
