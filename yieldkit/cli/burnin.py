@@ -11,13 +11,14 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from yieldkit.cli import emit, json_option
+from yieldkit.cli.burnin_folders import compare, export, merge
 from yieldkit.cli.burnin_strata import check, fit_lines, outcomes, percent, weighted_outcomes
 from yieldkit.errors import AnswerIsNo, BadFile, BadInput
 
 if TYPE_CHECKING:
     from yieldkit.burnin.campaign import Campaign, CampaignRun
 
-__all__ = ["benches_of", "command"]
+__all__ = ["benches_of", "command", "standing"]
 
 _FOLDER = click.Path(path_type=Path)
 _FILE = click.Path(path_type=Path)
@@ -53,8 +54,8 @@ def command() -> None:
     """
 
 
-command.add_command(check)
-command.add_command(outcomes)
+for _further in (check, compare, export, merge, outcomes):
+    command.add_command(_further)
 
 
 @command.command()
@@ -112,7 +113,7 @@ def status(folder: Path, as_json: bool) -> None:
     """Say where the run in FOLDER stands, also while it runs."""
     from yieldkit.burnin.campaign import CampaignRun
 
-    facts, text = _standing(CampaignRun.load(folder))
+    facts, text = standing(CampaignRun.load(folder))
     emit(facts, text, as_json=as_json)
 
 
@@ -157,48 +158,6 @@ def replay(folder: Path, k: int, benches: tuple[str, ...], as_json: bool) -> Non
 
 
 @command.command()
-@click.argument("folders", type=_FOLDER, nargs=-1, required=True, metavar="FOLDER...")
-@click.option("--out", type=_FOLDER, required=True, help="Folder of the joined run; one that is there is added to.")
-@json_option
-def merge(folders: tuple[Path, ...], out: Path, as_json: bool) -> None:
-    """Join runs of one campaign, such as its parts, into one that can be gone on with.
-
-    A trial that two of them have must be the same in both. The order of the folders does not matter.
-    """
-    from yieldkit.burnin.merge import merge_runs
-
-    joined = merge_runs(folders, out)
-    facts, text = _standing(joined.run)
-    last = f"{joined.added} trials added, {joined.shared} were in more than one folder"
-    emit({**facts, "added": joined.added, "shared": joined.shared}, f"{text}\n{last}", as_json=as_json)
-
-
-@command.command()
-@click.argument("folder", type=_FOLDER)
-@click.option(
-    "--csv", "target", type=click.Path(path_type=Path, allow_dash=True), required=True, help="File, - for stdout."
-)
-@json_option
-def export(folder: Path, target: Path, as_json: bool) -> None:
-    """Write the trials of the run in FOLDER as a table; lists become JSON text."""
-    import json
-
-    from yieldkit.burnin.campaign import CampaignRun
-    from yieldkit.files import write_text
-
-    frame = CampaignRun.load(folder).to_frame()
-    for column in frame.columns[frame.map(lambda value: isinstance(value, list | dict)).any()]:
-        frame[column] = frame[column].map(lambda value: json.dumps(value) if isinstance(value, list | dict) else value)
-    table = frame.to_csv(index=False, lineterminator="\n")
-    if str(target) == "-":
-        click.echo(table, nl=False)
-        return
-    write_text(target, table)
-    facts = {"rows": len(frame), "columns": list(frame.columns), "file": str(target)}
-    emit(facts, f"{len(frame)} trials written to {target}", as_json=as_json)
-
-
-@command.command()
 @click.argument("target", type=click.Path(path_type=Path, allow_dash=True), default="campaign.toml")
 @click.option("--force", is_flag=True, help="Overwrite a file that is there.")
 @json_option
@@ -236,11 +195,12 @@ def _go(campaign: Campaign, folder: Path, jobs: int, dask: str, part: str, as_js
         steps = campaign.iter_run(folder, jobs=jobs, make_executor=make_executor, stop=stop, part=part, options=options)
         for step in show_progress(steps, stream=sys.stderr):
             added = step.added
-    facts, text = _standing(CampaignRun.load(folder, benches=campaign.benches))
+    facts, text = standing(CampaignRun.load(folder, benches=campaign.benches))
     emit({**facts, "added": added}, f"{text}\n{added} trials added", as_json=as_json)
 
 
-def _standing(run: CampaignRun) -> tuple[dict[str, Any], str]:
+def standing(run: CampaignRun) -> tuple[dict[str, Any], str]:
+    """Where a run stands, as facts and as text."""
     from yieldkit.burnin.fit import fit_rows, protection_of
     from yieldkit.burnin.outcomes import ALL_KINDS
 

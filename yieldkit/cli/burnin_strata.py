@@ -13,7 +13,7 @@ from yieldkit.cli import emit, json_option
 if TYPE_CHECKING:
     from yieldkit.burnin.campaign import CampaignRun
 
-__all__ = ["check", "fit_lines", "outcomes", "percent", "weighted_outcomes"]
+__all__ = ["check", "fit_lines", "outcomes", "percent", "table", "weighted_outcomes"]
 
 _FILE = click.Path(path_type=Path)
 _BENCH = click.option(
@@ -45,7 +45,7 @@ def check(spec: Path, overrides: tuple[str, ...], benches: tuple[str, ...], as_j
         "notes": list(survey.notes),
     }
     lines = [f"{facts['name']} ({facts['fingerprint']}): {len(rows)} strata by {', '.join(survey.by) or 'nothing'}"]
-    lines += _table(
+    lines += table(
         ("stratum", "population", "share", "first round", "budget"),
         [(r["stratum"], r["population"], percent(r["share"]), r["first_round"], _or_later(r["budget"])) for r in rows],
     )
@@ -76,7 +76,7 @@ def outcomes(folder: Path, by: str, live: bool, fit: bool, confidence: float, as
         lines += fit_lines(rows)
     else:
         shown = [row for row in rows if row["count"]]
-        lines += _table(
+        lines += table(
             (by, "label", "count", "n", "rate", "Wilson", "exact"),
             [
                 (
@@ -112,7 +112,7 @@ def fit_lines(rows: Sequence[Mapping[str, Any]]) -> list[str]:
         for row in rows
         if row["fit"] > 0
     ]  # fmt: skip
-    return _table(("site", "label", "raw FIT", "units", "rate", "FIT", "95 %"), shown)
+    return table(("site", "label", "raw FIT", "units", "rate", "FIT", "95 %"), shown)
 
 
 def percent(rate: float) -> str:
@@ -131,7 +131,8 @@ def _protection(protection: Mapping[str, Any]) -> str:
     return ", ".join(f"{name} {value}" for name, value in protection.items())
 
 
-def _table(head: Sequence[str], rows: Sequence[Sequence[Any]]) -> list[str]:
+def table(head: Sequence[str], rows: Sequence[Sequence[Any]]) -> list[str]:
+    """Lines of a table, columns aligned."""
     cells = [[str(value) for value in row] for row in (head, *rows)]
     widths = [max(len(row[number]) for row in cells) for number in range(len(head))]
     return [
