@@ -18,6 +18,14 @@ if TYPE_CHECKING:
     from yieldkit.burnin.outcomes import outcome_table
     from yieldkit.burnin.progress import show_progress
     from yieldkit.burnin.runner import Progress, TrialFailure
+    from yieldkit.burnin.screening import (
+        Screening,
+        ScreeningRow,
+        ScreeningWorkload,
+        parts_of_each_kind,
+        screen,
+        screening_table,
+    )
     from yieldkit.burnin.spec import CampaignSpec
     from yieldkit.burnin.stopping import StopRequest, stop_on_signals
     from yieldkit.burnin.tally import Tally
@@ -36,6 +44,9 @@ _HOMES: Final = {
     "Merged": "merge",
     "Progress": "runner",
     "Replay": "campaign",
+    "Screening": "screening",
+    "ScreeningRow": "screening",
+    "ScreeningWorkload": "screening",
     "StopRequest": "stopping",
     "Tally": "tally",
     "TrialFailure": "runner",
@@ -50,6 +61,9 @@ _HOMES: Final = {
     "merge_runs": "merge",
     "open_bench": "trial",
     "outcome_table": "outcomes",
+    "parts_of_each_kind": "screening",
+    "screen": "screening",
+    "screening_table": "screening",
     "show_progress": "progress",
     "stop_on_signals": "stopping",
     "verdict_of": "verdict",
@@ -67,6 +81,9 @@ __all__ = [
     "Merged",
     "Progress",
     "Replay",
+    "Screening",
+    "ScreeningRow",
+    "ScreeningWorkload",
     "StopRequest",
     "Tally",
     "TrialFailure",
@@ -81,6 +98,9 @@ __all__ = [
     "merge_runs",
     "open_bench",
     "outcome_table",
+    "parts_of_each_kind",
+    "screen",
+    "screening_table",
     "show_progress",
     "stop_on_signals",
     "verdict_of",

@@ -18,6 +18,7 @@ from yieldkit.burnin.strata import Strata, kind_of_site
 from yieldkit.burnin.trial import FaultClass, TrialRecord
 from yieldkit.emulator.lowering import Lowered, lower
 from yieldkit.emulator.placement import Placement
+from yieldkit.emulator.running import ACTED_OUT
 from yieldkit.errors import BadInput
 from yieldkit.faults import FaultEvent, FaultPlan, FaultSampler
 from yieldkit.faults.models import apply_model
@@ -250,9 +251,9 @@ def check_protection(wafer: WaferSpec) -> None:
         BadInput: names the protection.
     """
     protection = wafer.machine.protection
-    for name in ("sram", "links"):
+    for name, acted_out in ACTED_OUT.items():
         value = getattr(protection, name)
-        if value != "none":
+        if value not in acted_out:
             raise BadInput(
                 f"the emulator does not act out {name} protection yet, and rates would be wrong without it",
                 value=value,
