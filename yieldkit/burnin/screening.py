@@ -21,6 +21,7 @@ from yieldkit.emulator.running import Telemetry, run, sram_words_of, symptoms_of
 from yieldkit.emulator.symptoms import COMPLETED, Symptoms
 from yieldkit.errors import BadInput
 from yieldkit.faults import Environment, PersistentPlan, WeakPart, WeakParts, WeakPopulation
+from yieldkit.faults.host_places import HOST_PLACES
 from yieldkit.quantities import LinkKey, Site
 from yieldkit.workloads.program import Program
 
@@ -323,7 +324,7 @@ def _rows(
 
 def _screened(row: ScreeningRow, plan: PersistentPlan, clean: _Clean) -> ScreeningRow:
     fault = plan.faults[0]
-    if plan.exposure.core(fault.event) is None:
+    if not plan.exposure.touches(fault.event):
         return replace(row, reason="bypassed")
     lows = [low for low in clean.lowered.launches if fault.event.launch in ("", low.name)]
     used = [low for low in lows if plan.exposure.occasions(fault.event, fault.kind_of_occasion, low).count]
@@ -331,7 +332,7 @@ def _screened(row: ScreeningRow, plan: PersistentPlan, clean: _Clean) -> Screeni
         return replace(row, reason="unused")
     if not any(fault.condition.met(**plan.conditions(fault, low)) for low in used):
         return replace(row, reason="condition")
-    events = {step: sum(len(plan.events(step, low)) for low in lows) for step in range(clean.work.steps)}
+    events = {step: sum(plan.strikes(fault, step, low) for low in lows) for step in range(clean.work.steps)}
     struck = [step for step, count in events.items() if count]
     if not struck:
         return replace(row, reason="quiet")
@@ -351,6 +352,7 @@ def _trial(plan: PersistentPlan, clean: _Clean, struck: Sequence[int]) -> tuple[
     a state that is golden again and the next strike, are those of the clean run, bit for bit.
     """
     steps, golden = clean.work.steps, clean.symptoms
+    on_host = plan.faults[0].event.place in HOST_PLACES
     telemetry = Telemetry()
     step = struck[0] if clean.checkpoints else 0
     _fill(telemetry, clean, 0, step)
@@ -363,7 +365,8 @@ def _trial(plan: PersistentPlan, clean: _Clean, struck: Sequence[int]) -> tuple[
         state = job.memoryx.state_hash
         if result.stopped is not None:
             break
-        pristine = bool(clean.checkpoints) and getattr(job.executor, "pristine", False)
+        # What the host's memory holds wrong need not show in its values yet.
+        pristine = bool(clean.checkpoints) and getattr(job.executor, "pristine", False) and not on_host
         if pristine and step < steps and state == clean.checkpoints[step].state_hash:
             after = next((one for one in struck if one >= step), steps)
             _fill(telemetry, clean, step, after)

@@ -23,6 +23,7 @@ from yieldkit.emulator.placement import Placement
 from yieldkit.errors import BadInput
 from yieldkit.faults.event import FaultEvent, FaultPlan
 from yieldkit.faults.ground import Ground
+from yieldkit.faults.host_places import HOST_PLACES
 from yieldkit.quantities import Site
 
 __all__ = ["OCCASIONS", "Exposure", "Occasions", "occasion_of"]
@@ -38,6 +39,7 @@ _BY_PLACE: Final = {
     "memoryx": "step",
 }
 _WITH_PHASES: Final = ("read", "store", "live_phase")
+_AS_A_WHOLE: Final = ("launch", "step")
 
 
 def occasion_of(event: FaultEvent) -> str:
@@ -92,8 +94,12 @@ class Exposure:
     _tasks: dict[tuple[int, int], tuple[tuple[int, Task], ...]] = field(default_factory=dict, repr=False, compare=False)
 
     def core(self, event: FaultEvent) -> Site | None:
-        """Core of the rectangle that an event strikes, or None where it touches nothing."""
+        """Core of the rectangle that an event strikes, or None where it touches none."""
         return FaultPlan((), self.placement).logical(event)
+
+    def touches(self, event: FaultEvent) -> bool:
+        """Whether an event's site is one of the program's: a core or link of its rectangle, or the host's side."""
+        return event.place in HOST_PLACES or self.core(event) is not None
 
     def occasions(self, event: FaultEvent, kind: str, low: LoweredLaunch) -> Occasions:
         """Occasions of a launch; none where the site runs nothing.
@@ -109,13 +115,18 @@ class Exposure:
         key = (replace(event, step=0, launch=""), kind, low.index)
         if key not in self._known:
             core = self.core(event)
-            self._known[key] = Occasions() if core is None else self._occasions(event, kind, low, core)
+            if event.place in HOST_PLACES:
+                self._known[key] = _of_host(event, kind, low)
+            else:
+                self._known[key] = Occasions() if core is None else self._occasions(event, kind, low, core)
         return self._known[key]
 
     def activity(self, event: FaultEvent, low: LoweredLaunch) -> float:
         """Elements of the struck core in a launch over those of the busiest core; for a link, words over it over those
-        of the busiest link. 0 where the site runs nothing.
+        of the busiest link. 0 where the site runs nothing, 1 on the host's side.
         """
+        if event.place in HOST_PLACES:
+            return 1.0
         core = self.core(event)
         if core is None:
             return 0.0
@@ -128,14 +139,10 @@ class Exposure:
         return int(words[core[0] * self.placement.cols + core[1], self._port(event, core)]) / most if most else 0.0
 
     def _occasions(self, event: FaultEvent, kind: str, low: LoweredLaunch, core: Site) -> Occasions:
-        if (kind in _WITH_PHASES) != (event.place == "sram") and kind not in ("launch", "step"):
-            raise BadInput(f"a fault of place {event.place!r} has no occasions of this kind", value=kind)
-        if (kind == "word") != (event.link is not None) and kind not in ("launch", "step"):
-            raise BadInput(f"a fault of place {event.place!r} has no occasions of this kind", value=kind)
-        if kind == "launch":
-            return Occasions((((), "", 1),))
-        if kind == "step":
-            return Occasions((((), "", 1),) if low.index == 0 else ())
+        if kind in _AS_A_WHOLE:
+            return _once(kind, low)
+        if (kind in _WITH_PHASES) != (event.place == "sram") or (kind == "word") != (event.link is not None):
+            raise _no_such(event, kind)
         if kind == "word":
             words = self._traffic[low.index][core[0] * self.placement.cols + core[1], :, self._port(event, core)]
             used = np.flatnonzero(words)
@@ -204,6 +211,23 @@ class Exposure:
         if ends is None:
             raise BadInput("the link carries nothing here", value=link)
         return next(port for r, c, port in ends if (r, c) == core)
+
+
+def _no_such(event: FaultEvent, kind: str) -> BadInput:
+    return BadInput(f"a fault of place {event.place!r} has no occasions of this kind", value=kind)
+
+
+def _once(kind: str, low: LoweredLaunch) -> Occasions:
+    return Occasions((((), "", 1),) if kind == "launch" or low.index == 0 else ())
+
+
+def _of_host(event: FaultEvent, kind: str, low: LoweredLaunch) -> Occasions:
+    """MemoryX is struck before a step, a stream in the launches that have it."""
+    if kind != occasion_of(event):
+        raise _no_such(event, kind)
+    if event.place != "memoryx" and all(getattr(phase, "stream", "") != event.tensor for phase in low.launch.phases):
+        return Occasions()
+    return _once(kind, low)
 
 
 def _passes(event: FaultEvent, task: Task) -> bool:
