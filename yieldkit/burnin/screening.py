@@ -456,5 +456,6 @@ def _options(fabric: FabricView, executor: str) -> dict[str, Any]:
             "queue_depth": int(machine.queue_depth),
             "sequence": machine.protection.links == "sequence",
             "sram_code": str(machine.protection.sram),
+            "host_code": str(machine.protection.memoryx),
         }
     return options
