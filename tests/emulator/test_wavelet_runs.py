@@ -12,7 +12,7 @@ from yieldkit.emulator.cost import Timing
 from yieldkit.emulator.job import Job
 from yieldkit.emulator.lowering import lower
 from yieldkit.emulator.placement import Placement, link_pitches
-from yieldkit.emulator.running import check_protection, run
+from yieldkit.emulator.running import run
 from yieldkit.emulator.trace import Trace
 from yieldkit.errors import BadInput
 from yieldkit.fabric import Fabric
@@ -127,7 +127,7 @@ def test_a_stalled_run_shows_in_its_last_trace(tmp_path):
     assert result.cycles == sum(t.cycles for t in result.traces)
 
 
-def test_sequence_counters_of_a_wafer_are_acted_out_and_others_refused():
+def test_sequence_counters_of_a_wafer_are_acted_out():
     class Spec:
         """As much of a wafer spec as is read."""
 
@@ -157,11 +157,6 @@ def test_sequence_counters_of_a_wafer_are_acted_out_and_others_refused():
         assert [(e.row, e.col, e.kind) for e in result.symptoms.events] == [(0, 1, "sequence")]
     assert seen["tensor"] == seen["reference"] == seen["wavelet"]
     assert not run(low, perfect(), faults=plan, batches=batches(1)).symptoms.events
-    for links in ("parity", "crc"):
-        with pytest.raises(BadInput, match="links protection"):
-            run(low, Wafer(links), faults=plan, batches=batches(1))
-    with pytest.raises(BadInput, match="links protection"):
-        check_protection(Wafer("sequence"))
 
 
 def test_what_the_clock_cannot_keep_is_refused():

@@ -25,13 +25,11 @@ def link_lengths(rng, low, longest=7):
     return rng.integers(1, longest + 1, (low.program.rows * low.program.cols, 4)).astype(np.int32)
 
 
-def pair(low, *, depth=4, timing=None, pitches=None, sequence=False, sram_code="none"):
-    """The two machines, constants loaded."""
+def pair(low, *, depth=4, timing=None, pitches=None, **protection):
+    """The two machines, constants loaded; `protection`: sequence, guard, sram_code."""
     machines = (
-        Machine(low, queue_depth=depth, sequence=sequence, sram_code=sram_code),
-        WaveletMachine(
-            low, queue_depth=depth, timing=timing, link_pitches=pitches, sequence=sequence, sram_code=sram_code
-        ),
+        Machine(low, queue_depth=depth, **protection),
+        WaveletMachine(low, queue_depth=depth, timing=timing, link_pitches=pitches, **protection),
     )
     for machine in machines:
         for tensor in low.tensors.values():

@@ -10,8 +10,10 @@ from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
     from yieldkit.burnin.campaign import Campaign, CampaignRun, Replay
+    from yieldkit.burnin.compare import Comparison, compare_runs
     from yieldkit.burnin.dask_executor import dask_crew, dask_executor
     from yieldkit.burnin.example import EXAMPLE_SPEC
+    from yieldkit.burnin.export import Exported, export_columns, export_csv, export_parquet
     from yieldkit.burnin.merge import Merged, merge_runs
     from yieldkit.burnin.outcomes import outcome_table
     from yieldkit.burnin.progress import show_progress
@@ -37,6 +39,8 @@ _HOMES: Final = {
     "Campaign": "campaign",
     "CampaignRun": "campaign",
     "CampaignSpec": "spec",
+    "Comparison": "compare",
+    "Exported": "export",
     "Merged": "merge",
     "Progress": "runner",
     "Replay": "campaign",
@@ -48,8 +52,12 @@ _HOMES: Final = {
     "TrialFailure": "runner",
     "TrialRecord": "trial",
     "baseline_of": "verdict",
+    "compare_runs": "compare",
     "dask_crew": "dask_executor",
     "dask_executor": "dask_executor",
+    "export_columns": "export",
+    "export_csv": "export",
+    "export_parquet": "export",
     "merge_runs": "merge",
     "open_bench": "trial",
     "outcome_table": "outcomes",
@@ -68,6 +76,8 @@ __all__ = [
     "Campaign",
     "CampaignRun",
     "CampaignSpec",
+    "Comparison",
+    "Exported",
     "Merged",
     "Progress",
     "Replay",
@@ -79,8 +89,12 @@ __all__ = [
     "TrialFailure",
     "TrialRecord",
     "baseline_of",
+    "compare_runs",
     "dask_crew",
     "dask_executor",
+    "export_columns",
+    "export_csv",
+    "export_parquet",
     "merge_runs",
     "open_bench",
     "outcome_table",

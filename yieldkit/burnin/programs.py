@@ -157,6 +157,12 @@ def _cnn_training(p: Parameters) -> Program:
     return cnn_training(_sized(CnnShape, p), **_options(p, training=True))
 
 
+def _cg(p: Parameters) -> Program:
+    from yieldkit.workloads.conjugate_gradient import cg
+
+    return cg(rows=int(p["rows"]), cols=int(p["cols"]), depth=int(p["depth"]), seed=int(p["seed"]))
+
+
 def _cnn_forward(p: Parameters) -> Program:
     from yieldkit.workloads.cnn import CnnShape, cnn_forward
 
@@ -172,6 +178,7 @@ _RUN: Final = {"steps": 48, "dtype": "bf16", "learning_rate": 3e-3, "seed": 0}
 _PASSES: Final = {"steps": 16, "dtype": "bf16", "learning_rate": 3e-3, "seed": 0, "trained_steps": 60}
 
 KINDS: Final[Mapping[str, ProgramKind]] = {
+    "cg": ProgramKind({**_PLACE, "depth": 8, "steps": 32, "seed": 0}, _cg),
     "cnn_forward": ProgramKind({**_PLACE, **_PASSES, **_CNN, "trained_steps": 96}, _cnn_forward, _cnn_training),
     "cnn_training": ProgramKind({**_PLACE, **_RUN, **_CNN, "steps": 96, "clean_runs": 3}, _cnn_training),
     "gpt_decode": ProgramKind({"side": 4, **_GPT, **_PASSES, "prompt": 4}, _gpt_decode, _decode_training),

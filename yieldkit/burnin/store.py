@@ -275,6 +275,19 @@ class Store:
                     raise BadFile(self.path, f"is damaged: trials {start} to {stop - 1} are not what was written")
                 yield from rows
 
+    def fact_types(self) -> dict[str, dict[str, frozenset[str]]]:
+        """JSON types by name of fact, for "truth", "observations" and "metrics": "integer", "real", "text", "true",
+        "false", "null", "array", "object".
+        """
+        found: dict[str, dict[str, frozenset[str]]] = {}
+        with self._errors():
+            for part in ("truth", "observations", "metrics"):
+                names = found.setdefault(part, {})
+                query = f"SELECT DISTINCT fact.key, fact.type FROM trials, json_each(trials.{part}) AS fact"
+                for name, type_name in self._connection.execute(query):
+                    names[name] = names.get(name, frozenset()) | {type_name}
+        return found
+
     def record(self, k: int) -> TrialRecord | None:
         """Trial `k` as it is now in the file, or None when it is not stored."""
         with self._errors():

@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from yieldkit.emulator.crossings import Crossings, switched
-from yieldkit.emulator.hooks import ALL_BITS, LaunchHooks, LinkHook
+from yieldkit.emulator.hooks import ALL_ONES, LaunchHooks, LinkHook
 from yieldkit.emulator.isa import HEADER_WORDS
 from yieldkit.emulator.kernels import machine as kernel
 from yieldkit.emulator.kernels.actions import trace_core
@@ -49,16 +49,23 @@ def keeps_actions(
     return bool(
         all(_core_keeps(lowered, low, hooks, r, c, sram_code) for r, c in struck)
         and all(_router_keeps(low, hooks, crossings, *key) for key in {(h.r, h.c, h.colour) for h in hooks.routes})
+        and not any(crossings.through(h.r, h.c, h.colour) for h in hooks.switches if h.mask & 3)
         and not any(_is_missed(low, crossings, hook) for hook in hooks.links)
     )
 
 
 def _is_missed(low: LoweredLaunch, crossings: Crossings, hook: LinkHook) -> bool:
-    """Whether a word is lost that somebody waits for; at the edge nobody takes a control word."""
+    """Whether a word is lost that somebody waits for, or comes twice, or room is lost.
+
+    At the edge nobody takes a control word, and there is always room.
+    """
     kinds = crossings.on(hook.r, hook.c, hook.port, hook.colour)[1]
-    if not hook.drop or hook.nth >= len(kinds):
+    struck = kinds[hook.nth :] if hook.lasts else kinds[hook.nth : hook.nth + 1]
+    if not len(struck) or not (hook.drop or hook.duplicate or hook.credit):
         return False
-    return bool(kinds[hook.nth] == kernel.DATA) or _inside(low, hook.r, hook.c, hook.port)
+    if _inside(low, hook.r, hook.c, hook.port):
+        return True
+    return not hook.credit and bool((struck == kernel.DATA).any())
 
 
 def _inside(low: LoweredLaunch, r: int, c: int, port: int) -> bool:
@@ -111,8 +118,8 @@ def _words_read(
     mine = [h for h in hooks.sram if (h.r, h.c) == (r, c) and in_tables(low, h.address)]
     for h in sorted(mine, key=lambda h: int(first[h.phase])):
         loaded, before = int(image[h.address]), wrong.get(h.address, 0)
-        struck = ((loaded ^ (before & ALL_BITS)) & h.keep) ^ (h.mask & ALL_BITS)
-        now = wrong[h.address] = (loaded ^ struck) | ((before ^ h.mask) & ~ALL_BITS)
+        struck = ((loaded ^ (before & ALL_ONES)) & h.keep) ^ (h.mask & ALL_ONES)
+        now = wrong[h.address] = (loaded ^ struck) | ((before ^ h.mask) & ~ALL_ONES)
         seen = int(read_pattern(np.array([now], np.uint64), sram_code)[0][0])
         found.append((int(first[h.phase]), h.address, loaded ^ seen))
     return found

@@ -172,7 +172,7 @@ def corrupt_weights(
         site: Site = (r, c) if placement is None else placement.physical(r, c)
         address = lowered.address[tensor.name] + word - int(ends[which] - sizes[which])
         value = int(draws.integers(1 << (32 if tensor.dtype == "fp32" else 16)))
-        found.append(corrupt(job, *site, address, [value], placement=placement))
+        found.append(corrupt(job, site[0], site[1], address, [value], placement=placement))
     return tuple(found)
 
 
@@ -226,15 +226,13 @@ def _overwrite(job: Job, core: Site, address: int, words: U32, meanings: Sequenc
     executor = job.executor
     lasting = np.array([one.kind != "free" for one in meanings], np.bool_)
     before = np.zeros(len(words), np.uint32)
-    tables = any(one.kind in ("header", "task", "descriptor") for one in meanings)
     if isinstance(executor, TensorExecutor):
-        if tables:
+        # The zero constant is read by tasks that no instruction of the program shows.
+        if any(one.kind in ("header", "task", "descriptor") or one.name == ZERO for one in meanings):
             executor.hold_machine(job.lowered.launches[0])
         for number, one in enumerate(meanings):
             if one.kind in ("tensor", "constant"):
                 before[number] = _set_in_tensor(executor, job.lowered, core, one, int(words[number]))
-        if any(one.name == ZERO for one in meanings):
-            executor.hold_machine(job.lowered.launches[0])
     machine = executor.machine
     if machine is not None:
         sram = machine.state.sram[core[0] * job.lowered.program.cols + core[1]]

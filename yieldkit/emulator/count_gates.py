@@ -27,6 +27,7 @@ import numpy.typing as npt
 from yieldkit.emulator.isa import COLOURS
 from yieldkit.emulator.kernels import counts as kernel
 from yieldkit.emulator.kernels import counts_state as layout
+from yieldkit.emulator.kernels import link_faults
 from yieldkit.emulator.kernels.counts_router import moves
 from yieldkit.emulator.kernels.machine import RESET
 from yieldkit.emulator.struck_core import StruckCore
@@ -65,12 +66,16 @@ class Strange:
     Attributes:
         words: all of them.
         switching: those whose router may switch at other words, or does other things.
-        hooked: those whose own route words were struck.
+        hooked: those whose own route words or switches were struck.
+        held: those before a link that doubles words or has lost places, and those that words come to behind the first.
+        shift: how many words too few and too many may have come.
     """
 
     words: tuple[int, ...]
     switching: tuple[int, ...]
     hooked: tuple[int, ...]
+    held: tuple[int, ...] = ()
+    shift: tuple[int, int] = (1, 0)
 
 
 @dataclass
@@ -104,13 +109,16 @@ def settle(
     largest = _counts(graph)
     for number, core in enumerate(struck):
         graph.cap[number] = core.common
-    # As long as no word comes after the lost ones, and no struck router moves, all is as in a clean run cut short.
-    graph.drop[:, 4] = graph.drop[:, 2] + 1
+    # As long as no word comes after the lost ones, none comes twice or lacks a place, and no struck router moves, all
+    # is as in a clean run cut short.
+    graph.drop[:, layout.MOST] = graph.drop[:, layout.NTH] + (graph.drop[:, layout.WHAT] == link_faults.DROP)
     graph = _with_gates(graph, [], [gate for gate in routers if gate.slot in strange.hooked])
     kernel.back(_restored(graph, top))
-    graph.drop[:, 4] = layout.UNBOUNDED
+    graph.drop[:, layout.MOST] = layout.UNBOUNDED
     rounds = min(_MOST_ROUNDS, _MOST_WORK // max(1, len(graph.dirty)))
-    for _ in range(rounds):
+    # How many words too many have come is not known where every one comes twice.
+    doubled = (graph.drop[:, layout.WHAT] == link_faults.DUPLICATE) & (graph.drop[:, layout.LASTS] != 0)
+    for _ in range(1 if doubled.any() else rounds):
         if _same(graph, largest) or _goes_on(graph, struck, gates, routers, steps):
             return graph
         for gate in gates:
@@ -159,12 +167,13 @@ def _gates(graph: layout.Graph, strange: Strange) -> tuple[list[_Gate], list[_Ro
             continue
         if (role, colour) not in ends:
             ends[role, colour] = _stream_ends(graph, role, colour)
-        stops = {end - 1 for end in ends[role, colour]}
+        early, late = strange.shift
+        stops = {max(0, end + shift) for end in ends[role, colour] for shift in range(-early, late + 1)}
         if _mixed(graph, slot):
             stops |= set(_block_ends(graph, slot))
         gates.append(_Gate(core, colour, slot, sorted(stops)))
     switching = {slot for slot in _downstream(graph, strange.switching) if _mixed(graph, slot)}
-    return gates, [_RouterGate(slot) for slot in sorted(switching | set(strange.hooked))]
+    return gates, [_RouterGate(slot) for slot in sorted(switching | set(strange.hooked) | set(strange.held))]
 
 
 def _downstream(graph: layout.Graph, slots: Sequence[int]) -> set[int]:
@@ -278,11 +287,20 @@ def strange_slots(graph: layout.Graph, struck: Sequence[StruckCore], hooked: Seq
     """Where words come in another order than golden; `hooked` are the (core, colour) of struck route words."""
     own = [int(graph.slot_of[core * COLOURS + colour]) for core, colour in hooked]
     words, switching = list(own), list(own)
-    for slot, port, _, _, _, control in graph.drop.tolist():
-        if graph.beside[slot, port] >= 0:
-            words.append(int(graph.beside[slot, port]))
-            if control:
-                switching.append(words[-1])
+    held: list[int] = []
+    for row in graph.drop.tolist():
+        slot, beside = row[layout.SLOT_OF], int(graph.beside[row[layout.SLOT_OF], row[layout.PORT_OF]])
+        if beside < 0:
+            continue
+        if row[layout.WHAT] != link_faults.DROP:
+            held.append(slot)
+        if row[layout.WHAT] == link_faults.CREDIT:
+            continue
+        words.append(beside)
+        if row[layout.CONTROL_MET]:
+            switching.append(beside)
+        if row[layout.WHAT] == link_faults.DUPLICATE:
+            held += _downstream(graph, [beside])
     for core in struck:
         golden, mine = _sent(core.golden[0]), _sent(core.log)
         for colour in golden.keys() | mine.keys():
@@ -290,8 +308,10 @@ def strange_slots(graph: layout.Graph, struck: Sequence[StruckCore], hooked: Seq
                 words.append(int(graph.slot_of[core.number * COLOURS + colour]))
                 if max(golden.get(colour, b"") + mine.get(colour, b"")) > 1:
                     switching.append(words[-1])
-    found = (tuple(slot for slot in dict.fromkeys(slots) if slot >= 0) for slots in (words, switching, own))
-    return Strange(*found)
+    found = [tuple(slot for slot in dict.fromkeys(slots) if slot >= 0) for slots in (words, switching, own, held)]
+    once = graph.drop[graph.drop[:, layout.LASTS] == 0, layout.WHAT]
+    shift = max(1, int((once == link_faults.DROP).sum())), int((once == link_faults.DUPLICATE).sum())
+    return Strange(found[0], found[1], found[2], found[3], shift)
 
 
 def _sent(log: npt.NDArray[np.uint8]) -> dict[int, bytes]:

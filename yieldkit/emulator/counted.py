@@ -9,11 +9,14 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from yieldkit.emulator.hooks import LaunchHooks
 from yieldkit.emulator.host_words import expected_lists, outputs_of
 from yieldkit.emulator.isa import COLOURS
 from yieldkit.emulator.kernels import counts_state as layout
 from yieldkit.emulator.kernels import machine
 from yieldkit.emulator.kernels.counts_router import read_out
+from yieldkit.emulator.link_events import by_link, events_of
+from yieldkit.emulator.links import LinkGuard
 from yieldkit.emulator.lowering import Lowered, LoweredLaunch
 from yieldkit.emulator.scan import EVENTS, PORTS, WAITS, LogicalScan, config_differs
 from yieldkit.emulator.struck_core import StruckCore
@@ -50,7 +53,7 @@ class Counted:
         struck: state of each struck core, number 0 of one, without values.
         missing: (stream, words) that MemoryX still waits for.
         undrained: MemoryX could not push all its words.
-        gaps: by core, how often a numbered word that came over a link was not the next.
+        link_events: how often checks of links fired, by the core behind the link and kind.
     """
 
     launch: LoweredLaunch
@@ -75,7 +78,7 @@ class Counted:
     struck: Mapping[int, machine.State]
     missing: tuple[tuple[str, int], ...]
     undrained: bool
-    gaps: Mapping[int, int]
+    link_events: Mapping[tuple[int, str], int]
 
     def waiting(self, most: int | None = None) -> tuple[tuple[int, int, str, int, int], ...]:
         """(r, c, state, task, colour) of the cores that have not ended, the first `most` of them."""
@@ -99,7 +102,8 @@ class Counted:
             down, right = ((-1, 0), (0, 1), (1, 0), (0, -1))[port]
             if 0 <= r + down < self.rows and 0 <= c + right < self.cols:
                 links.append((r, c, port, colour, int(self.sent[slot, port]), int(self._behind()[slot, port])))
-        config, counts = [], {(*divmod(core, self.cols), "sequence"): count for core, count in self.gaps.items()}
+        config = []
+        counts = {(*divmod(core, self.cols), kind): count for (core, kind), count in self.link_events.items()}
         for core, state in sorted(self.struck.items()):
             r, c = divmod(core, self.cols)
             alone = replace(self.launch, role_of=self.launch.role_of[r : r + 1, c : c + 1])
@@ -137,9 +141,14 @@ class Counted:
 
 
 def counted(
-    lowered: Lowered, low: LoweredLaunch, graph: layout.Graph, struck: Sequence[StruckCore], *, sequence: bool = False
+    lowered: Lowered,
+    low: LoweredLaunch,
+    graph: layout.Graph,
+    struck: Sequence[StruckCore],
+    hooks: LaunchHooks | None = None,
+    guard: LinkGuard | None = None,
 ) -> Counted:
-    """Read a graph in which nothing moves any more; `sequence`: links number their words."""
+    """Read a graph in which nothing moves any more."""
     slots = len(graph.slot_core)
     sent, left, length, received = (np.zeros((slots, ports), np.int32) for ports in (5, 4, 6, 4))
     sunk = np.zeros(slots, np.int32)
@@ -170,7 +179,9 @@ def counted(
         struck=states,
         missing=missing,
         undrained=undrained,
-        gaps=_gaps(graph, sent) if sequence else {},
+        link_events=_link_events(
+            graph, low.role_of.shape[1], sent, received, hooks or LaunchHooks(), guard or LinkGuard()
+        ),
         **cores,
     )
 
@@ -198,18 +209,21 @@ def _cores(low: LoweredLaunch, graph: layout.Graph) -> dict[str, npt.NDArray[Any
     }
 
 
-def _gaps(graph: layout.Graph, sent: I32) -> dict[int, int]:
-    """By core, words that came over a link after one or more lost ones."""
-    lost: dict[tuple[int, int], set[int]] = {}
-    for slot, port, nth in graph.drop[:, :3].tolist():
-        if graph.beside[slot, port] >= 0:
-            lost.setdefault((slot, port), set()).add(nth)
-    found: dict[int, int] = {}
-    for (slot, port), words in lost.items():
-        last = int(sent[slot, port]) - 1
-        core = int(graph.slot_core[graph.beside[slot, port]])
-        found[core] = found.get(core, 0) + sum(nth < last and nth + 1 not in words for nth in words)
-    return {core: count for core, count in found.items() if count}
+def _link_events(
+    graph: layout.Graph, cols: int, sent: I32, received: I32, hooks: LaunchHooks, guard: LinkGuard
+) -> dict[tuple[int, str], int]:
+    """What the checks of links have counted, by the core behind the link and kind."""
+    found: dict[tuple[int, str], int] = {}
+    for (r, c, port, colour), struck in by_link(hooks).items():
+        slot = int(graph.slot_of[(r * cols + c) * COLOURS + colour])
+        if slot < 0 or graph.beside[slot, port] < 0:
+            continue
+        beside = int(graph.beside[slot, port])
+        seen = events_of(struck, guard, int(sent[slot, port]), int(received[beside, (port + 2) % 4]))
+        for kind, count in seen.items():
+            key = (int(graph.slot_core[beside]), kind)
+            found[key] = found.get(key, 0) + count
+    return {key: count for key, count in found.items() if count}
 
 
 def _missing(

@@ -23,6 +23,9 @@ from yieldkit.emulator.isa import COLOURS
 from yieldkit.emulator.kernels import counts as kernel
 from yieldkit.emulator.kernels import counts_build as build
 from yieldkit.emulator.kernels import counts_state as layout
+from yieldkit.emulator.kernels import link_faults
+from yieldkit.emulator.link_events import events_follow
+from yieldkit.emulator.links import LinkGuard, link_rows
 from yieldkit.emulator.lowering import Lowered, LoweredLaunch
 from yieldkit.emulator.struck_core import StruckCore, struck_cores
 
@@ -40,6 +43,7 @@ def count_launch(
     queue_depth: int = 4,
     sequence: bool = False,
     sram_code: str = "none",
+    guard: LinkGuard | str | None = None,
     steps: int = STEPS,
 ) -> Counted | None:
     """State in which a launch ends when it begins with empty queues and golden tables.
@@ -51,16 +55,18 @@ def count_launch(
         queue_depth: words a queue holds.
         sequence: links number their words.
         sram_code: protection of SRAM.
+        guard: protection of links in full.
         steps: looks at routers going on word by word, where a fault changes the order of things, before a greater step
             is taken; it changes the time this takes.
 
     Returns:
         the state, or None where counts do not decide it: a core that writes over its own tables, words that go round
-        for ever.
+        for ever, a check of links whose outcome hinges on values.
     """
     hooks = hooks or LaunchHooks()
+    guard = LinkGuard.of(guard, sequence=sequence)
     struck = struck_cores(lowered, low, hooks, sram_code=sram_code)
-    if struck is None:
+    if struck is None or not events_follow(hooks, guard):
         return None
     runs = 9 * low.role_of.size + 4096
     while runs < MOST_RUNS:
@@ -68,9 +74,11 @@ def count_launch(
         most = 64 * (1 + int(graph.feed_end.sum())) * (low.role_of.size + 64) + (1 << 40)
         ended = kernel.forward(graph, most)
         if ended == kernel.ENDED:
-            hooked = [(hook.r * low.role_of.shape[1] + hook.c, hook.colour) for hook in hooks.routes]
+            cols = low.role_of.shape[1]
+            hooked = [(h.r * cols + h.c, h.colour) for h in hooks.routes]
+            hooked += [(h.r * cols + h.c, h.colour) for h in hooks.switches]
             settled = settle(graph, struck, strange_slots(graph, struck, hooked), steps=steps)
-            return None if settled is None else counted(lowered, low, settled, struck, sequence=sequence)
+            return None if settled is None else counted(lowered, low, settled, struck, hooks, guard)
         if ended == kernel.ENDLESS:
             return None
         runs *= 4
@@ -143,17 +151,14 @@ def _graph(
     special = np.full(n, -1, np.int32)
     for number, core in enumerate(struck):
         special[core.number] = number
-    drops = sorted({(hook.r * cols + hook.c, hook.port, hook.colour, hook.nth) for hook in hooks.links if hook.drop})
-    drop = np.array(
-        [
-            (slot_of[behind * COLOURS + colour], port, nth, 0, layout.UNBOUNDED, 0)
-            for behind, port, colour, nth in drops
-        ],
-        np.int64,
-    ).reshape(-1, 6)
-    drop = drop[drop[:, 0] >= 0]
+    drop = _struck_links(hooks, slot_of, cols)
     struck_slots = np.zeros(slots, np.uint8)
-    struck_slots[drop[:, 0]] = 1
+    struck_slots[drop[:, layout.SLOT_OF]] = 1
+    start = np.zeros(slots, np.uint8)
+    for turned in hooks.switches:
+        slot = slot_of[(turned.r * cols + turned.c) * COLOURS + turned.colour]
+        if slot >= 0:
+            start[slot] ^= np.uint8(turned.mask & 3)
     static = [(role, colour, stream) for role, own in enumerate(roles.streams) for colour, stream in own.items()]
     graph = layout.Graph(
         slot_of=slot_of,
@@ -161,8 +166,8 @@ def _graph(
         slot_colour=slot_colour,
         beside=beside,
         route=route,
-        start=np.zeros(slots, np.uint8),
-        position=np.zeros(slots, np.uint8),
+        start=start,
+        position=start.copy(),
         struck=struck_slots,
         queue_of=np.full((slots, 5), -1, np.int32),
         queue=np.empty((queues, layout.QUEUE), np.int32),
@@ -206,6 +211,19 @@ def _graph(
         graph.queue[queue, layout.PUT] = graph.feed_end[number] = words
         graph.feed_queue[number], graph.feed_of[slot, port] = queue, number
     return graph
+
+
+def _struck_links(hooks: LaunchHooks, slot_of: npt.NDArray[np.int32], cols: int) -> I64:
+    """What strikes links and changes counts, as rows of the graph; two that lose the same word are one."""
+    found: list[tuple[int, ...]] = []
+    for number, row in enumerate(link_rows(hooks, cols, LinkGuard()).tolist()):
+        what, lasts = row[link_faults.WHAT], row[link_faults.LASTS]
+        slot = int(slot_of[row[link_faults.CORE] * COLOURS + row[link_faults.COLOUR]])
+        if slot >= 0 and what in (link_faults.DROP, link_faults.DUPLICATE, link_faults.CREDIT):
+            own = 0 if what == link_faults.DROP else number
+            found.append((slot, row[link_faults.PORT], row[link_faults.NTH], what, lasts, own))
+    rows = [(*place, 0, layout.UNBOUNDED, 0, what, lasts) for *place, what, lasts, _ in sorted(set(found))]
+    return np.array(rows, np.int64).reshape(-1, layout.DROP_ROW)
 
 
 def _stored(graph: layout.Graph, stream: Runs) -> int:

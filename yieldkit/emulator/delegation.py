@@ -18,9 +18,9 @@ word may wait for another one which comes later, for ever. So one of three thing
    border has no circles only if no word crosses it, in the clean launch or in this one. (That is so in launches that
    work along rows only.)
 
-3. The count interpreter, which sees all cores and queues of their depth, says that the launch goes through (`counts`),
-   no word is lost and no control word crosses the border, whose place among the others the comparison does not see.
-   Then all words come through in the end, and which they are depends on no time.
+3. The count interpreter, which sees all cores and queues of their depth, lost places included, says that the launch
+   goes through (`counts`), no word is lost or doubled and no control word crosses the border, whose place among the
+   others the comparison does not see. Then all words come through in the end, and which they are depends on no time.
 
 Where none holds, the whole rectangle is run; also where a chain did not end, because a larger window would hardly end
 it.
@@ -40,6 +40,7 @@ from yieldkit.emulator.crossings import Crossings
 from yieldkit.emulator.formats import decode_words, encode_words
 from yieldkit.emulator.hooks import LaunchHooks
 from yieldkit.emulator.host_words import expected_lists, join_outputs, outputs_of
+from yieldkit.emulator.links import LinkGuard
 from yieldkit.emulator.lowering import Lowered, LoweredLaunch
 from yieldkit.emulator.scan import LogicalScan
 from yieldkit.emulator.windows import Box, Window
@@ -62,6 +63,7 @@ def settle(
     *,
     through: bool = False,
     sram_code: str = "none",
+    guard: LinkGuard | None = None,
 ) -> tuple[str, Window] | None:
     """The smallest window that can be believed, after its run, and how far it reached: "core", "row" or "rows".
 
@@ -74,6 +76,7 @@ def settle(
         queue_depth: words a queue holds.
         through: the launch is known to go through, with nothing lost on a link and nothing left in queues.
         sram_code: protection of SRAM.
+        guard: protection of links.
 
     Returns:
         None where only the whole rectangle can tell.
@@ -93,7 +96,7 @@ def settle(
     while box != Box(0, rows - 1, 0, cols - 1):
         differs: set[int] = set()
         if keeps or (through and box.plain(crossings)) or box.quiet(crossings):
-            window = Window(lowered, low, box, crossings, arrays, queue_depth, sram_code=sram_code)
+            window = Window(lowered, low, box, crossings, arrays, queue_depth, guard, sram_code=sram_code)
             if not window.play(hooks):
                 return None
             differs = window.differs_at()

@@ -10,23 +10,29 @@ A struck word becomes `(old & keep) ^ mask`. With `lasts` it is struck again at 
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
+from typing import Final
 
 __all__ = [
-    "ALL_BITS",
+    "ALL_ONES",
+    "MOST_HELD_UP",
     "IndexHook",
     "LaunchHooks",
     "LinkHook",
     "OperandHook",
     "ProductHook",
+    "QueueHook",
     "RegisterHook",
     "ResultHook",
     "RouteHook",
     "SlowHook",
     "SramHook",
+    "SwitchHook",
     "slow_cores",
 ]
 
-ALL_BITS = 0xFFFFFFFF
+ALL_ONES: Final = 0xFFFFFFFF
+MOST_HELD_UP: Final = 1 << 14
+"""Cycles by which the links of a launch can be held up together."""
 
 
 @dataclass(frozen=True)
@@ -42,7 +48,7 @@ class SramHook:
     phase: int
     address: int
     mask: int
-    keep: int = ALL_BITS
+    keep: int = ALL_ONES
     lasts: bool = False
 
 
@@ -59,7 +65,7 @@ class RouteHook:
     colour: int
     position: int
     mask: int
-    keep: int = ALL_BITS
+    keep: int = ALL_ONES
 
 
 @dataclass(frozen=True)
@@ -77,7 +83,7 @@ class RegisterHook:
     operand: int
     word: int
     mask: int
-    keep: int = ALL_BITS
+    keep: int = ALL_ONES
     lasts: bool = False
 
 
@@ -93,7 +99,7 @@ class ResultHook:
     task: int
     element: int
     mask: int
-    keep: int = ALL_BITS
+    keep: int = ALL_ONES
     lasts: bool = False
 
 
@@ -110,7 +116,7 @@ class OperandHook:
     element: int
     operand: int
     mask: int
-    keep: int = ALL_BITS
+    keep: int = ALL_ONES
     lasts: bool = False
 
 
@@ -123,7 +129,7 @@ class ProductHook:
     task: int
     element: int
     mask: int
-    keep: int = ALL_BITS
+    keep: int = ALL_ONES
     lasts: bool = False
 
 
@@ -138,7 +144,7 @@ class IndexHook:
     operand: int
     level: int
     mask: int
-    keep: int = ALL_BITS
+    keep: int = ALL_ONES
     lasts: bool = False
 
 
@@ -162,7 +168,18 @@ def slow_cores(hooks: LaunchHooks, cols: int) -> dict[int, float]:
 
 @dataclass(frozen=True)
 class LinkHook:
-    """The `nth` word that leaves core (r, c) through `port` in `colour` is lost (`drop`) or XORed with `mask`."""
+    """What happens to the `nth` word that leaves core (r, c) through `port` in `colour`, or to it and all that follow.
+
+    The word becomes `(word & keep) ^ mask`, unless one of the others is asked for.
+
+    Attributes:
+        drop: it is lost.
+        duplicate: it goes over the link twice: once alone, when there is room behind the link, and then as it would.
+        credit: it finds one place less in the queue behind the link, and so do all words after it; with `lasts`, each
+            word after it finds one less than the one before.
+        delay: cycles that it holds up the link for words of this colour.
+        lasts: all later words of the launch are struck too.
+    """
 
     r: int
     c: int
@@ -170,6 +187,39 @@ class LinkHook:
     colour: int
     nth: int
     drop: bool
+    mask: int
+    keep: int = ALL_ONES
+    lasts: bool = False
+    duplicate: bool = False
+    credit: bool = False
+    delay: int = 0
+
+
+@dataclass(frozen=True)
+class QueueHook:
+    """The `nth` word that enters a queue of router (r, c) since the launch began becomes `(word & keep) ^ mask` there.
+
+    `port`: N, E, S, W (words from a neighbour or, at the edge, from MemoryX), 4 from the core, 5 to the core. With
+    `lasts` every later word does too.
+    """
+
+    r: int
+    c: int
+    port: int
+    colour: int
+    nth: int
+    mask: int
+    keep: int = ALL_ONES
+    lasts: bool = False
+
+
+@dataclass(frozen=True)
+class SwitchHook:
+    """XOR `mask`, 2 bits, onto the switch position of a colour of router (r, c) as the launch begins."""
+
+    r: int
+    c: int
+    colour: int
     mask: int
 
 
@@ -182,6 +232,8 @@ class LaunchHooks:
     registers: tuple[RegisterHook, ...] = ()
     results: tuple[ResultHook, ...] = ()
     links: tuple[LinkHook, ...] = ()
+    queues: tuple[QueueHook, ...] = ()
+    switches: tuple[SwitchHook, ...] = ()
     operands: tuple[OperandHook, ...] = ()
     products: tuple[ProductHook, ...] = ()
     indices: tuple[IndexHook, ...] = ()

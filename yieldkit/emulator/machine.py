@@ -13,11 +13,13 @@ import numpy as np
 import numpy.typing as npt
 
 from yieldkit.emulator.formats import decode_words, encode_words
-from yieldkit.emulator.hooks import ALL_BITS, LaunchHooks, slow_cores
+from yieldkit.emulator.hooks import ALL_ONES, LaunchHooks, slow_cores
 from yieldkit.emulator.host_words import EdgeList, expected_lists, inputs_of, join_outputs, outputs_of, words_in
 from yieldkit.emulator.isa import COLOURS, HEADER_WORDS, POSITIONS
 from yieldkit.emulator.kernels import cells, strikes
 from yieldkit.emulator.kernels import machine as kernel
+from yieldkit.emulator.kernels.link_faults import places_lost
+from yieldkit.emulator.links import LinkGuard, fed_by_cores, link_rows
 from yieldkit.emulator.lowering import Lowered, LoweredLaunch
 from yieldkit.emulator.scan import DETECTED, LogicalScan, scan_machine
 from yieldkit.emulator.secded import CODES
@@ -74,6 +76,7 @@ class Machine:
         sequence: links between routers number their words by colour, and the router that gets a word with another
             number than the next counts an event. A last word that is lost shows in the counters only.
         sram_code: protection of SRAM, "none", "parity" or "secded".
+        guard: protection of links in full; `sequence` is short for one of them.
     """
 
     def __init__(
@@ -85,8 +88,10 @@ class Machine:
         burst: int = 4096,
         sequence: bool = False,
         sram_code: str = "none",
+        guard: LinkGuard | str | None = None,
     ) -> None:
         program = lowered.program
+        self.guard = LinkGuard.of(guard, sequence=sequence)
         self.lowered = lowered
         self.rows, self.cols = program.rows, program.cols
         n = self.rows * self.cols
@@ -100,10 +105,11 @@ class Machine:
         self.ended = True
         """Whether the last launch came to rest; words may go round for ever."""
         self.surplus: dict[tuple[int, int, int], npt.NDArray[np.uint32]] = {}
-        self.state = new_state(n, lowered.sram_words, queue_depth, sequence=sequence)
+        self.state = new_state(n, lowered.sram_words, queue_depth, sequence=self.guard.kind == "sequence")
         self.neighbour = _neighbours(self.rows, self.cols)
         self.host: kernel.Host | None = None
         """MemoryX's streams and lists of the last launch."""
+        self._link_rows = link_rows(LaunchHooks(), self.cols, self.guard)
 
     def write(self, tensor: str, array: F32) -> None:
         """Put a tensor, `[rows|1, cols|1, *dims]`, into the SRAM of the cores."""
@@ -172,14 +178,14 @@ class Machine:
         struck = bool(self.wrong) or bool(replace(hooks, slow=()))
         program = self.lowered.program
         lists: list[EdgeList] = []
-        withheld = hooks.withheld
         for phase in inputs_of(low.launch):
-            if phase.stream in withheld:
+            if phase.stream in hooks.withheld:
                 continue
             lists += words_in(program, phase, streams[phase.stream])
         host, keys, expected = self._host(low, lists)
         self.host = host
         triggers = self._triggers(low, hooks)
+        self._link_rows = triggers.link
         taps = self._taps(low)
         budget = RUNAWAY_FACTOR * clean_elements(low)[low.role_of.reshape(-1)] + 1000
         self._strike_routes(hooks)
@@ -205,6 +211,8 @@ class Machine:
         self, host: kernel.Host, triggers: kernel.Triggers, taps: kernel.Taps, budget: npt.NDArray[np.int64]
     ) -> bool:
         """Run what is loaded until nothing moves; False when words go round without end."""
+        # What a core puts into a struck queue, it has to put there word by word.
+        triggers.armed[fed_by_cores(triggers.link)] += 1
         common = (
             self.state,
             host,
@@ -229,6 +237,11 @@ class Machine:
     def _result(self, result: LaunchResult) -> LaunchResult:
         """The result with what only this machine knows."""
         return result
+
+    def places(self, core: int, port: int, colour: int) -> int:
+        """Places of the queue behind a link that its near router knows of, as it stands after the last launch."""
+        sent = int(self.state.sent[core, colour, port])
+        return int(self.state.queue.shape[3] - places_lost(self._link_rows, core, port, colour, sent))
 
     def is_golden(self, following: LoweredLaunch | None) -> bool:
         """Whether nothing of the control state outlives the launch: queues and MemoryX's lists are empty, and tables,
@@ -324,16 +337,16 @@ class Machine:
 
     def _triggers(self, low: LoweredLaunch, hooks: LaunchHooks) -> kernel.Triggers:
         rows = core_rows(low, hooks, lambda r, c: r * self.cols + c)
-        link_rows = np.array(
-            [(h.r * self.cols + h.c, h.port, h.colour, h.nth, int(h.drop), h.mask) for h in hooks.links], np.int64
-        ).reshape(-1, 6)
-        slow = slow_cores(hooks, self.cols)
-        return new_triggers(rows, link_rows, self.n, self.sram_code, wrong=self.wrong, slow=slow)
+        links, slow = link_rows(hooks, self.cols, self.guard), slow_cores(hooks, self.cols)
+        return new_triggers(rows, links, self.n, self.sram_code, wrong=self.wrong, slow=slow)
 
     def _strike_routes(self, hooks: LaunchHooks) -> None:
+        """Strike route words and switches as the launch begins."""
         for hook in hooks.routes:
             at = (hook.r * self.cols + hook.c, hook.colour, hook.position)
             self.state.route[at] = (self.state.route[at] & np.uint32(hook.keep)) ^ np.uint32(hook.mask)
+        for turned in hooks.switches:
+            self.state.position[turned.r * self.cols + turned.c, turned.colour] ^= np.uint8(turned.mask & 3)
 
     def _strike(self, triggers: kernel.Triggers, status: int) -> bool:
         """Strike what waits for a task that never comes, on cores that never start or have ended their chain."""
@@ -463,7 +476,7 @@ def new_triggers(
     for row in rows:
         if row[strikes.WHAT] == kernel.T_SRAM and (row[strikes.LASTS] or sram_code != "none"):
             cell.setdefault((row[strikes.AT_CORE], row[strikes.PART]), 0)
-    table = np.array([(*key, bits, ALL_BITS, 0, 0) for key, bits in cell.items()], np.int64)
+    table = np.array([(*key, bits, ALL_ONES, 0, 0) for key, bits in cell.items()], np.int64)
     table = table.reshape(-1, cells.CELL_COLUMNS)
     np.add.at(armed, table[table[:, cells.CELL_PATTERN] != 0, cells.CELL_CORE], 1)
     factor = np.full(n if slow else 0, SLOW_ONE, np.int64)

@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from yieldkit.emulator.hooks import LaunchHooks
+from yieldkit.emulator.links import LinkGuard
 from yieldkit.emulator.lowering import Lowered, LoweredLaunch
 from yieldkit.emulator.machine import LaunchResult, Machine
 from yieldkit.emulator.plans import constant_array
@@ -25,6 +26,7 @@ class ReferenceExecutor:
         queue_depth: words a queue holds.
         sequence: links number their words.
         sram_code: protection of SRAM.
+        guard: protection of links in full.
     """
 
     def __init__(
@@ -34,9 +36,10 @@ class ReferenceExecutor:
         queue_depth: int = 4,
         threads: int = 1,
         sequence: bool = False,
+        guard: LinkGuard | str | None = None,
         sram_code: str = "none",
     ) -> None:
-        machine = Machine(lowered, queue_depth=queue_depth, sequence=sequence, sram_code=sram_code)
+        machine = Machine(lowered, queue_depth=queue_depth, sequence=sequence, guard=guard, sram_code=sram_code)
         self._begin(lowered, machine, queue_depth)
 
     def _begin(self, lowered: Lowered, machine: Machine, queue_depth: int) -> None:

@@ -15,10 +15,12 @@ from yieldkit.emulator.cost import Timing
 from yieldkit.emulator.estimate import estimated_cycles
 from yieldkit.emulator.hooks import slow_cores
 from yieldkit.emulator.job import HookSource, Job, StepResult
+from yieldkit.emulator.links import LINK_PROTECTIONS, LinkGuard
 from yieldkit.emulator.lowering import Lowered, LoweredLaunch, lower
 from yieldkit.emulator.memoryx import MemoryX
 from yieldkit.emulator.placement import FabricView, Placement, link_pitches
 from yieldkit.emulator.scan import LogicalScan
+from yieldkit.emulator.secded import CODES
 from yieldkit.emulator.symptoms import (
     COMPLETED,
     CORRUPTION_DETECTED,
@@ -34,7 +36,18 @@ from yieldkit.files import fingerprint
 from yieldkit.quantities import Site
 from yieldkit.workloads.program import Program
 
-__all__ = ["RunResult", "Telemetry", "check_protection", "run", "run_job", "sram_words_of", "symptoms_of"]
+__all__ = [
+    "ACTED_OUT",
+    "RunResult",
+    "Telemetry",
+    "check_protection",
+    "link_guard",
+    "run",
+    "run_job",
+    "sram_code_of",
+    "sram_words_of",
+    "symptoms_of",
+]
 
 F32 = npt.NDArray[np.float32]
 _IDEAL: Final = Timing()
@@ -157,15 +170,15 @@ def run(
     lowered = program if isinstance(program, Lowered) else lower(program, sram_words=sram_words_of(fabric))
     placement = Placement.of(lowered.program, fabric, origin)
     if faults is not None:
-        check_protection(fabric, acted_out=("sequence", "parity", "secded"))
+        check_protection(fabric)
         faults.check(lowered)
     depth = _queue_depth(fabric)
     check_lowered(lowered, queue_depth=depth)
     options: dict[str, Any] = {
         "queue_depth": depth,
         "threads": threads,
-        "sequence": _protection(fabric, "links") == "sequence",
-        "sram_code": _protection(fabric, "sram"),
+        "guard": link_guard(fabric),
+        "sram_code": sram_code_of(fabric),
     }
     if executor == "tensor":
         options["taps"] = taps
@@ -311,19 +324,32 @@ def symptoms_of(job: Job, placement: Placement, planned: int, telemetry: Telemet
     )
 
 
-def check_protection(fabric: FabricView, *, acted_out: Collection[str] = ()) -> None:
+ACTED_OUT: Final[Mapping[str, Collection[str]]] = {"sram": CODES, "links": LINK_PROTECTIONS}
+"""Protections whose effects are acted out."""
+
+
+def link_guard(fabric: FabricView) -> LinkGuard:
+    """Protection of a wafer's links, as an option of every executor (`guard`)."""
+    return LinkGuard(_protection(fabric, "links"))
+
+
+def sram_code_of(fabric: FabricView) -> str:
+    """Protection of a wafer's SRAM, as an option of every executor (`sram_code`)."""
+    return _protection(fabric, "sram")
+
+
+def check_protection(fabric: FabricView) -> None:
     """Refuse faults on a wafer whose protection is not acted out: their effects would be wrong.
 
     Args:
-        fabric: a booted fabric.
-        acted_out: protections that the run does act out.
+        fabric: a booted fabric, or what else has a wafer's `spec`.
 
     Raises:
         BadInput: names the protection.
     """
-    for name in ("sram", "links"):
+    for name, acted_out in ACTED_OUT.items():
         value = _protection(fabric, name)
-        if value != "none" and value not in acted_out:
+        if value not in acted_out:
             raise BadInput(
                 f"the emulator does not act out {name} protection, so what a fault does would be wrong",
                 value=value,

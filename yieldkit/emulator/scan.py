@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -15,7 +15,7 @@ from yieldkit.emulator.lowering import LoweredLaunch
 from yieldkit.files import fingerprint
 from yieldkit.quantities import OPPOSITE
 
-__all__ = ["DETECTED", "LogicalScan", "scan_machine"]
+__all__ = ["DETECTED", "LogicalScan", "in_order", "scan_machine"]
 
 WAITS: Final = {kernel.STARVED: "INPUT_STARVATION", kernel.BLOCKED: "WAITING_FOR_BUFFER"}
 EVENTS: Final = (
@@ -103,6 +103,11 @@ def scan_machine(
         undrained,
         quiescent_hash(state, wrong),
     )
+
+
+def in_order(events: Iterable[tuple[int, int, str, int]]) -> tuple[tuple[int, int, str, int], ...]:
+    """Events (r, c, kind, count) as a scan lists them."""
+    return tuple(sorted(events, key=lambda event: (event[0], event[1], EVENTS.index(event[2]))))
 
 
 def config_differs(state: kernel.State, low: LoweredLaunch) -> tuple[tuple[int, int, str], ...]:

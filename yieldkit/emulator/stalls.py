@@ -5,6 +5,7 @@ Exactly one class is named; the first that fits of::
     LIVELOCK       words or a core go on without end: a loop of routes, a runaway core
     MISROUTE       words lie, were sent or were sunk where the loaded image has no route for their colour
     LOST_WAVELET   a link that somebody waits behind counts fewer words received than sent
+    LOST_CREDIT    a link has lost all places of the queue behind it, which is not full
     CYCLIC_WAIT    cores and queues wait for each other in a ring
     DEAD_CONSUMER  words wait for a core that has halted, ended or never started, or for a router without a route
     MISROUTE       somebody waits for words behind a router whose route differs from its image
@@ -32,7 +33,15 @@ if TYPE_CHECKING:
 
 __all__ = ["STALL_CLASSES", "Stall", "classify", "machine_of", "stall_of"]
 
-STALL_CLASSES: Final = ("CYCLIC_WAIT", "DEAD_CONSUMER", "MISROUTE", "LOST_WAVELET", "STARVATION", "LIVELOCK")
+STALL_CLASSES: Final = (
+    "CYCLIC_WAIT",
+    "DEAD_CONSUMER",
+    "MISROUTE",
+    "LOST_WAVELET",
+    "LOST_CREDIT",
+    "STARVATION",
+    "LIVELOCK",
+)
 
 
 @dataclass(frozen=True)
@@ -86,7 +95,7 @@ def classify(machine: Machine, low: LoweredLaunch, result: LaunchResult) -> Stal
     if result.completed:
         return None
     case = _Case(machine, low)
-    for rule in (_livelock, _misroute, _lost, _cyclic, _dead, _changed_route, _starved):
+    for rule in (_livelock, _misroute, _lost, _no_credit, _cyclic, _dead, _changed_route, _starved):
         found = rule(case)
         if found is not None:
             kind, culprit, reason, evidence, cycle = found
@@ -289,6 +298,14 @@ def _lost(case: _Case) -> Found | None:
     if not found:
         return None
     return "LOST_WAVELET", found[0][0], found[0][1], tuple(text for _, text in found[1:]), ()
+
+
+def _no_credit(case: _Case) -> Found | None:
+    ends = [end for end in case.waits.ends if end.reason == "no credit"]
+    if not ends:
+        return None
+    end = case.main_end(ends)
+    return "LOST_CREDIT", end.node, end_text(end), tuple(end_text(other) for other in ends if other != end), ()
 
 
 def _cyclic(case: _Case) -> Found | None:

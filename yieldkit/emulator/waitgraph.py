@@ -44,6 +44,7 @@ ENDS: Final = {
     "unfed": "is fed by no position of the router behind it",
     "exhausted": "has no words left",
     "no stream": "is at the edge, where MemoryX has no stream",
+    "no credit": "must send over a link that knows of no place behind it any more, though the queue there is not full",
 }
 """Why a chain of waiting goes no further."""
 _STOPPED: Final = {
@@ -132,6 +133,7 @@ class Reading:
         self.rows, self.cols = machine.rows, machine.cols
         self.neighbour = machine.neighbour
         self.depth = machine.state.queue.shape[3]
+        self.places = machine.places
         self.streams, self.lists = _memoryx(machine, low)
         route = self.state.route
         # Port taken at each position, -1 for none, and where it sends to.
@@ -236,7 +238,12 @@ class Reading:
         gives = self.gives[core, colour, position]
         for out in np.flatnonzero(gives[:4]).tolist():
             other = int(self.neighbour[core, out])
-            if other >= 0 and state.length[other, colour, OPPOSITE[out]] >= self.depth:
+            if other < 0:
+                continue
+            places = self.places(core, out, colour)
+            if places <= 0 and state.length[other, colour, OPPOSITE[out]] < self.depth:
+                full.append(End(node, "no credit"))
+            elif state.length[other, colour, OPPOSITE[out]] >= places:
                 full.append(Wait(node, self.queue(other, OPPOSITE[out], colour), "room"))
         control = state.kind[core, colour, node.port, state.head[core, colour, node.port]] != kernel.DATA
         if gives[RAMP] and not control and state.length[core, colour, TO_CORE] >= self.depth:

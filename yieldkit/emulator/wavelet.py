@@ -17,10 +17,12 @@ import numpy.typing as npt
 from yieldkit.emulator.cost import FRACTION, Timing
 from yieldkit.emulator.hooks import LaunchHooks
 from yieldkit.emulator.isa import COLOURS
+from yieldkit.emulator.kernels import link_faults
 from yieldkit.emulator.kernels import machine as kernel
 from yieldkit.emulator.kernels import wavelet as clocked
 from yieldkit.emulator.kernels import wavelet_pack as packing
 from yieldkit.emulator.kernels import wavelet_state as layout
+from yieldkit.emulator.links import LinkGuard, most_held_up
 from yieldkit.emulator.lowering import Lowered, LoweredLaunch
 from yieldkit.emulator.machine import LaunchResult, Machine
 from yieldkit.emulator.reference import ReferenceExecutor
@@ -58,6 +60,7 @@ class WaveletMachine(Machine):
             1 everywhere when None. It changes cycles, never a value.
         sequence: links number their words.
         sram_code: protection of SRAM.
+        guard: protection of links in full.
 
     Raises:
         BadInput: a cost or span that the clock cannot keep.
@@ -71,9 +74,10 @@ class WaveletMachine(Machine):
         timing: Timing | None = None,
         link_pitches: npt.NDArray[np.int32] | None = None,
         sequence: bool = False,
+        guard: LinkGuard | str | None = None,
         sram_code: str = "none",
     ) -> None:
-        super().__init__(lowered, queue_depth=queue_depth, sequence=sequence, sram_code=sram_code)
+        super().__init__(lowered, queue_depth=queue_depth, sequence=sequence, guard=guard, sram_code=sram_code)
         self.timing = timing or Timing()
         self.queue_depth = queue_depth
         if not 1 <= queue_depth < 128:
@@ -160,8 +164,13 @@ class WaveletMachine(Machine):
         struck = np.zeros(self.n, np.bool_)
         struck[triggers.link[:, 0]] = True
         faulty = any(len(part) for part in (triggers.core, triggers.link, triggers.cell, triggers.slow))
-        net = self._net(host)
+        net = self._net(host, most_held_up(triggers.link))
         packing.pack(net, state, host, self.neighbour, self.spans, struck, self.timing.launch_cycles)
+        places = triggers.link[:, [link_faults.CORE, link_faults.PORT, link_faults.COLOUR]]
+        for core, port, colour in {tuple(place) for place in places.tolist()}:
+            slot = int(net.slot_of[core * COLOURS + colour])
+            if slot >= 0 and port < kernel.FROM_CORE:
+                clocked.lose_places(net, triggers.link, slot, port, 0)
         outcome = clocked.run_cycles(
             net,
             self.costs,
@@ -182,7 +191,7 @@ class WaveletMachine(Machine):
             self._strike(triggers, kernel.DONE)
         return ended
 
-    def _net(self, host: kernel.Host) -> layout.Net:
+    def _net(self, host: kernel.Host, held_up: int) -> layout.Net:
         n, depth = self.n, self.state.queue.shape[3]
         room = n * COLOURS + 64 * (n // 32 + 1)
         ports = np.zeros((n, COLOURS), np.uint8)
@@ -193,9 +202,9 @@ class WaveletMachine(Machine):
         edge = {port: number for number, port in enumerate(dict.fromkeys(entry))}
         line_port = np.array([edge[port] for port in entry], np.int32)
         number = np.arange(len(edge))
-        rows = 8
-        while rows <= max(int(self.spans.max(initial=1)), self.timing.ramp_cycles + 1):
-            rows *= 2
+        ahead = 8
+        while ahead <= max(int(self.spans.max(initial=1)) + held_up, self.timing.ramp_cycles + 1):
+            ahead *= 2
         # Most of this is never touched, and memory that is never touched is never there.
         net = layout.Net(
             slot=np.zeros(room * layout.SLOT, np.int32),
@@ -204,8 +213,8 @@ class WaveletMachine(Machine):
             aside=np.zeros(room * 4, np.int32),
             sunk=np.zeros(room, np.int32),
             edge_in=np.zeros(room * 4, np.int32),
-            slot_due=np.zeros((rows, -(-room // 64)), np.uint64),
-            slot_count=np.zeros(rows, np.int64),
+            slot_due=np.zeros((ahead, -(-room // 64)), np.uint64),
+            slot_count=np.zeros(ahead, np.int64),
             core_due=np.zeros((layout.CORE_ROWS, -(-n // 64)), np.uint64),
             core_count=np.zeros(layout.CORE_ROWS, np.int64),
             group=np.zeros(64, np.int32),
@@ -240,6 +249,7 @@ class WaveletExecutor(ReferenceExecutor):
         timing: what things cost, or the name of a preset.
         link_pitches: int[n, 4], core pitches that the link of each core through N, E, S, W spans; 1 when None.
         trace_bins: bins that the trace of each launch has at most, 0 for no traces.
+        guard: protection of links in full.
 
     Raises:
         BadInput: a cost or span that the clock cannot keep, or an unknown preset.
@@ -258,6 +268,7 @@ class WaveletExecutor(ReferenceExecutor):
         timing: Timing | str = "ideal",
         link_pitches: npt.NDArray[np.int32] | None = None,
         trace_bins: int = 0,
+        guard: LinkGuard | str | None = None,
     ) -> None:
         costs = Timing.preset(timing) if isinstance(timing, str) else timing
         machine = WaveletMachine(
@@ -266,6 +277,7 @@ class WaveletExecutor(ReferenceExecutor):
             timing=costs,
             link_pitches=link_pitches,
             sequence=sequence,
+            guard=guard,
             sram_code=sram_code,
         )
         self._begin(lowered, machine, queue_depth)

@@ -26,9 +26,10 @@ from yieldkit.emulator.hooks import LaunchHooks
 from yieldkit.emulator.host_words import expected_lists, outputs_of
 from yieldkit.emulator.isa import COLOURS, POSITIONS, route_word
 from yieldkit.emulator.kernels import machine as kernel
+from yieldkit.emulator.links import LinkGuard
 from yieldkit.emulator.lowering import Lowered, LoweredLaunch, Role
 from yieldkit.emulator.machine import RUNAWAY_FACTOR, Machine, clean_elements, new_state
-from yieldkit.emulator.scan import LogicalScan, scan_machine
+from yieldkit.emulator.scan import EVENTS, LogicalScan, in_order, scan_machine
 from yieldkit.emulator.sends import Words
 from yieldkit.quantities import OPPOSITE
 from yieldkit.workloads.program import Gemm, Gemv
@@ -103,6 +104,7 @@ class Window(Machine):
         arrays: tensors at the start of the launch, `[rows|1, cols|1, *dims]`.
         queue_depth: words a queue holds.
         sram_code: protection of SRAM.
+        guard: protection of links; numbers of words are left out.
     """
 
     def __init__(
@@ -113,9 +115,11 @@ class Window(Machine):
         crossings: Crossings,
         arrays: Mapping[str, F32],
         queue_depth: int,
+        guard: LinkGuard | None = None,
         *,
         sram_code: str = "none",
     ) -> None:
+        self.guard = guard or LinkGuard()
         self.lowered, self.low, self.box, self.crossings = lowered, low, box, crossings
         self.cores = box.cores
         number = self.number = {core: i for i, core in enumerate(self.cores)}
@@ -298,8 +302,16 @@ class Window(Machine):
         }
 
     def scan(self) -> LogicalScan:
-        """What a scan shows of the window, in coordinates of the rectangle."""
+        """What a scan shows of the window, in coordinates of the rectangle.
+
+        What a link's check sees is counted behind the link, which may be a halo router: its core counts it.
+        """
         box = self.box
+        behind: dict[tuple[int, int, str], int] = {}
+        for number, (r, c, port) in enumerate(self.border, self.inside):
+            for kind in np.flatnonzero(self.state.events[number]).tolist():
+                key = (r + _STEP[port][0], c + _STEP[port][1], EVENTS[kind])
+                behind[key] = behind.get(key, 0) + int(self.state.events[number, kind])
         state = kernel.State(*(part[: self.inside] for part in self.state))
         neighbour = self.neighbour[: self.inside].copy()
         neighbour[neighbour >= self.inside] = -1
@@ -314,6 +326,6 @@ class Window(Machine):
             waiting=moved(seen.waiting),
             links=moved(seen.links),
             config=moved(seen.config),
-            events=moved(seen.events),
+            events=in_order((*moved(seen.events), *((*key, count) for key, count in behind.items()))),
             leftover=moved(seen.leftover),
         )

@@ -11,17 +11,19 @@ from dataclasses import asdict, dataclass
 from typing import Any, Final, Self
 
 from yieldkit.emulator.hooks import (
-    ALL_BITS,
+    MOST_HELD_UP,
     IndexHook,
     LaunchHooks,
     LinkHook,
     OperandHook,
     ProductHook,
+    QueueHook,
     RegisterHook,
     ResultHook,
     RouteHook,
     SlowHook,
     SramHook,
+    SwitchHook,
 )
 from yieldkit.emulator.host_faults import MemoryHook, StreamHook
 from yieldkit.emulator.isa import COLOURS, POSITIONS, SRAM_WORDS
@@ -36,13 +38,13 @@ __all__ = ["PLACES", "FaultEvent", "FaultPlan"]
 
 PLACES: Final = (
     *("sram", "route", "register", "result", "operand", "product", "index", "slow"),
-    *("link_flip", "link_drop"),
+    *("link_flip", "link_drop", "link_duplicate", "link_credit", "link_delay", "queue", "switch"),
     *HOST_PLACES,
 )
 CHECKED_BITS: Final = 39
 """Bits of a word with its check bits, at most."""
 LARGEST_FACTOR: Final = 1024.0
-_WITHOUT_A_WORD: Final = ("slow", "link_drop", "stream_drop")
+_WITHOUT_A_WORD: Final = ("slow", "link_drop", "link_duplicate", "link_credit", "link_delay", "stream_drop")
 _OF_A_TASK: Final = ("register", "result", "operand", "product", "index")
 
 
@@ -58,24 +60,30 @@ class FaultEvent:
             the running task), "result" (the word an element stores or sends: an accumulator bit, for a mac), "operand"
             (the word of an operand on its way into an element), "product" (fp32 product of a mac before the addition),
             "index" (a loop index of an operand), "slow" (a core that takes longer), "link_flip" and "link_drop" (a
-            word on its way), "memoryx" (a word of the host's memory, before a step), "stream" (a word on the host's
-            link), "stream_drop" (a whole tensor that never comes over it).
+            word on its way), "link_duplicate" (it goes over the link twice), "link_credit" (from it on, a place of the
+            queue behind the link is lost), "link_delay" (it holds up the link), "queue" (a word as it enters a queue of
+            a router), "switch" (the position of a router's switch for a colour, as the launch begins), "memoryx" (a
+            word of the host's memory, before a step), "stream" (a word on the host's link), "stream_drop" (a whole
+            tensor that never comes over it).
         row, col: physical core; for a link the end that the word leaves; 0 on the host's side, and ignored there.
         step, launch: when, by step number and launch name; for memoryx the launch is ignored and may be "".
-        mask: bits to XOR, of 32; of 16 for an index; check bits of a protected SRAM word are bits 32 (parity), 32 to 38
-            (SECDED).
+        mask: bits to XOR, of 32 (0 where no word is changed); of 16 for an index; 1 to 3 for a switch; check bits of a
+            protected SRAM word are bits 32 (parity), 32 to 38 (SECDED).
         drow, dcol: other end of the link.
         phase: for sram: before the core's first task of this phase (number within the launch); a route word is struck
             at the launch's start, since what a router has passed on by then depends on timing.
         address: SRAM word.
-        colour, position: of a route word; colour of the word on a link.
+        colour, position: of a route word; colour of the word on a link or in a queue, or of the switch.
         task, element: tasks the core has run since the launch began, and element of that task.
         operand, word: register of that task: operand 0 D, 1 A, 2 B and word 0..3, or operand -1 for the task word; for
             an index the operand and its level, 0 innermost; for an operand 1 A or 2 B.
-        nth: number of the word that leaves through the link in this colour since the launch began.
+        nth: number of the word that leaves through the link, or enters the queue, in this colour since the launch's
+            start.
         keep: bits of the old word that stay.
         lasts: strikes at every later occasion in the launch too: each store to the SRAM word, each load of the register
-            by a later task, each element.
+            by a later task, each element, each word on the link or into the queue.
+        port: of a queue: logical N, E, S, W (0 to 3), 4 from the core, 5 to the core.
+        cycles: that a word holds up its link.
         factor: cycles of a slow core over its usual ones, 1 to 1,024.
         tensor: on the host's side, the parameter (memoryx) or the stream.
         index: word of it, in C order.
@@ -101,6 +109,8 @@ class FaultEvent:
     nth: int = 0
     keep: int = 0xFFFFFFFF
     lasts: bool = False
+    port: int = 0
+    cycles: int = 0
     factor: float = 1.0
     tensor: str = ""
     index: int = 0
@@ -116,8 +126,7 @@ class FaultEvent:
             "col": (0, 1 << 20),
             "drow": (-(1 << 20), 1 << 20),
             "dcol": (-(1 << 20), 1 << 20),
-            "mask": (0, (1 << {"sram": CHECKED_BITS, "index": 16}.get(self.place, 32)) - 1),
-            "keep": (0, ALL_BITS),
+            "mask": self._mask_limits,
             "step": (0, 1 << 40),
             "address": (0, SRAM_WORDS - 1),
             "colour": (0, COLOURS - 1),
@@ -128,6 +137,9 @@ class FaultEvent:
             "task": (0, 1 << 16),
             "element": (0, 1 << 40),
             "nth": (0, 1 << 40),
+            "keep": (0, (1 << 32) - 1),
+            "port": (0, 5),
+            "cycles": (1 if self.place == "link_delay" else 0, MOST_HELD_UP),
             "index": (0, 1 << 40),
         }
         for name in limits:
@@ -145,15 +157,21 @@ class FaultEvent:
             raise BadInput(
                 f"fault factor must be 1 to {LARGEST_FACTOR:g}, and 1 but for a slow core", value=self.factor
             )
-        bits = 0xFFFF if self.place == "index" else ALL_BITS
-        if self.place not in _WITHOUT_A_WORD and self.mask == 0 and self.keep & bits == bits:
-            raise BadInput(
-                "fault mask 0 changes nothing where keep has all bits", cure="give bits in mask, or keep fewer"
-            )
         if self.place == "route" and self.phase:
             raise BadInput("a route word is struck at the launch's start", value=self.phase, cure="use phase 0")
         if self.place.startswith("link") and (self.drow, self.dcol) == (0, 0):
             raise BadInput("a link fault needs its other end", cure="give drow and dcol")
+
+    @property
+    def _mask_limits(self) -> tuple[int, int]:
+        if self.place in _WITHOUT_A_WORD:
+            return 0, 0
+        if self.place == "switch":
+            return 1, POSITIONS - 1
+        bits = {"sram": CHECKED_BITS, "index": 16}.get(self.place, 32)
+        # A strike has to be able to change something.
+        changes = self.keep & (1 << min(bits, 32)) - 1 != (1 << min(bits, 32)) - 1
+        return (0 if changes else 1), (1 << bits) - 1
 
     @property
     def site(self) -> Site:
@@ -285,10 +303,21 @@ class FaultPlan:
             return LaunchHooks(indices=(IndexHook(*at, event.operand, event.word, *model),))
         if event.place == "slow":
             return LaunchHooks(slow=(SlowHook(r, c, float(event.factor)),))
+        if event.place == "queue":
+            return LaunchHooks(queues=(QueueHook(r, c, event.port, event.colour, event.nth, *model),))
+        if event.place == "switch":
+            return LaunchHooks(switches=(SwitchHook(r, c, event.colour, event.mask),))
+        return self._link_hook(event, core)
+
+    def _link_hook(self, event: FaultEvent, core: Site) -> LaunchHooks:
         link = event.link
         ends = self.placement.link_end(link) if link is not None else None
         if ends is None:
             return LaunchHooks()
         port = next(port for er, ec, port in ends if (er, ec) == core)
-        drop = event.place == "link_drop"
-        return LaunchHooks(links=(LinkHook(r, c, port, event.colour, event.nth, drop, event.mask),))
+        what = event.place.removeprefix("link_")
+        hook = LinkHook(
+            *core, port, event.colour, event.nth, what == "drop", event.mask, event.keep, event.lasts,
+            duplicate=what == "duplicate", credit=what == "credit", delay=event.cycles if what == "delay" else 0,
+        )  # fmt: skip
+        return LaunchHooks(links=(hook,))

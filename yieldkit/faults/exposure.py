@@ -16,20 +16,21 @@ import numpy as np
 import numpy.typing as npt
 
 from yieldkit.emulator.disassembly import Operand, Task, chain_of, task_of
-from yieldkit.emulator.isa import HEADER_WORDS, MEMORY, OPCODES
+from yieldkit.emulator.isa import FABRIC_IN, FABRIC_OUT, HEADER_WORDS, MEMORY, OPCODES
 from yieldkit.emulator.lowering import Lowered, LoweredLaunch
 from yieldkit.emulator.machine import clean_elements
 from yieldkit.emulator.placement import Placement
+from yieldkit.emulator.word_counts import words_of
 from yieldkit.errors import BadInput
 from yieldkit.faults.event import FaultEvent, FaultPlan
 from yieldkit.faults.ground import Ground
 from yieldkit.faults.host_places import HOST_PLACES
-from yieldkit.quantities import Site
+from yieldkit.quantities import OPPOSITE, RAMP, Site
 
 __all__ = ["OCCASIONS", "Exposure", "Occasions", "occasion_of"]
 
 OCCASIONS: Final = ("element", "word", "read", "store", "live_phase", "task", "launch", "step")
-"""Kinds of occasion: an element that passes the datapath, a word that leaves over the link, a read or store of the SRAM
+"""Kinds of occasion: an element that passes the datapath, a word that leaves over the link or enters the queue, a read or store of the SRAM
 word, a phase in which the word holds something, a task loaded into the registers, a launch, a step."""
 
 _BY_PLACE: Final = {
@@ -44,7 +45,7 @@ _AS_A_WHOLE: Final = ("launch", "step")
 
 def occasion_of(event: FaultEvent) -> str:
     """The kind of occasion at which a place is struck, unless told otherwise."""
-    if event.link is not None:
+    if event.link is not None or event.place == "queue":
         return "word"
     return _BY_PLACE.get(event.place, "launch")
 
@@ -141,8 +142,12 @@ class Exposure:
     def _occasions(self, event: FaultEvent, kind: str, low: LoweredLaunch, core: Site) -> Occasions:
         if kind in _AS_A_WHOLE:
             return _once(kind, low)
-        if (kind in _WITH_PHASES) != (event.place == "sram") or (kind == "word") != (event.link is not None):
+        on_wires = event.link is not None or event.place == "queue"
+        if (kind in _WITH_PHASES) != (event.place == "sram") or (kind == "word") != on_wires:
             raise _no_such(event, kind)
+        if event.place == "queue":
+            words = self._entering(event, low, core)
+            return Occasions((((), "nth", words),) if words else ())
         if kind == "word":
             words = self._traffic[low.index][core[0] * self.placement.cols + core[1], :, self._port(event, core)]
             used = np.flatnonzero(words)
@@ -186,6 +191,31 @@ class Exposure:
                 touched = read if kind == "read" else task.operands[:1]
                 found[phase] += sum(_times(operand, address, task.elements) for operand in touched)
         return found
+
+    def _entering(self, event: FaultEvent, low: LoweredLaunch, core: Site) -> int:
+        """Words that enter a queue in a launch: from a neighbour, from the core (4) or to it (5).
+
+        Words that MemoryX pushes at an edge port are not counted: such a queue has no occasions, and only a permanent
+        fault strikes it.
+        """
+        if event.port < RAMP:
+            down, right = ((-1, 0), (0, 1), (1, 0), (0, -1))[event.port]
+            r, c = core[0] + down, core[1] + right
+            if not (0 <= r < self.placement.rows and 0 <= c < self.placement.cols):
+                return 0
+            return int(self._traffic[low.index][r * self.placement.cols + c, event.colour, OPPOSITE[event.port]])
+        words = 0
+        for _, task in self._chain(low, int(low.role_of[core])):
+            d = task.operands[0]
+            if event.port == RAMP and d.kind == FABRIC_OUT and d.colour == event.colour:
+                words += words_of(task.sent())
+            elif event.port > RAMP:
+                words += sum(
+                    task.taken(operand)
+                    for operand in task.operands[1:]
+                    if operand.kind == FABRIC_IN and operand.colour == event.colour
+                )
+        return words
 
     def _chain(self, low: LoweredLaunch, role: int) -> tuple[tuple[int, Task], ...]:
         """Tasks of a role in the order they run, each with its phase."""

@@ -15,7 +15,7 @@ from typing import Any, Final, Self
 
 import numpy as np
 
-from yieldkit.emulator.hooks import ALL_BITS, LaunchHooks, LinkHook
+from yieldkit.emulator.hooks import ALL_ONES, LaunchHooks
 from yieldkit.emulator.host_faults import MemoryHook, StreamHook
 from yieldkit.emulator.lowering import Lowered, LoweredLaunch
 from yieldkit.emulator.placement import Placement
@@ -75,7 +75,7 @@ class PersistentFault:
         if self.first_step < 0 or (self.last_step is not None and self.last_step < self.first_step):
             raise BadInput("steps must run from first_step to last_step", value=(self.first_step, self.last_step))
         stays = self.event.place in ("sram", "route", "memoryx")
-        if self.persistence == "permanent" and stays and self.event.keep & self.event.mask & ALL_BITS:
+        if self.persistence == "permanent" and stays and self.event.keep & self.event.mask & ALL_ONES:
             # Such a word may stay from launch to launch; flipping it again would put the old value back.
             raise BadInput(
                 "a permanent fault of a stored word is a stuck one: keep must leave out the bits of mask",
@@ -249,8 +249,8 @@ class PersistentPlan:
         if not fault.condition.met(**met):
             return _NOTHING
         if fault.rate is None:
-            # A cell is stuck whether something reads it or not.
-            return _Struck(occasions, max(occasions.count, int(fault.event.place == "sram")))
+            # A cell is stuck whether something reads it or not, and so is a place of a queue.
+            return _Struck(occasions, max(occasions.count, int(fault.event.place in ("sram", "queue"))))
         chance = fault.rate.probability(**met)
         if not occasions.count or chance == 0:
             return _NOTHING
@@ -284,21 +284,18 @@ class _Struck:
 
 
 _NOTHING: Final = _Struck(Occasions(), 0)
-_LINKS_LAST: Final = "lasts" in {field.name for field in fields(LinkHook)}
-"""Whether the machine knows faults of links that last; otherwise every word has an event of its own."""
 
 
 def _standing(template: FaultEvent, occasions: Occasions) -> tuple[FaultEvent, ...]:
     """Events that strike at every occasion of a launch."""
-    if template.place == "sram":
-        return (replace(template, phase=0, lasts=True),)
-    if template.link is not None and not _LINKS_LAST:
-        return _at_each(template, occasions, range(occasions.count))
+    if template.place in ("sram", "queue"):
+        return (replace(template, phase=0, nth=0, lasts=True),)
     if template.link is None:
         return (replace(template, **occasions.at(0), lasts=template.place in _LASTING),)
-    # Each colour has a count of its own.
+    # Each colour has a count of its own. A place that a queue has lost stays lost without being lost again.
     firsts = [end - size for end, (_, _, size) in zip(occasions.ends, occasions.groups, strict=True)]
-    return tuple(replace(template, **occasions.at(first), lasts=True) for first in firsts)
+    lasts = template.place != "link_credit"
+    return tuple(replace(template, **occasions.at(first), lasts=lasts) for first in firsts)
 
 
 def _at_each(template: FaultEvent, occasions: Occasions, places: Any) -> tuple[FaultEvent, ...]:

@@ -7,6 +7,7 @@ A core runs until it has to wait. While faults are still to strike it, every ele
 import numpy as np
 
 from yieldkit.emulator.kernels.cells import note_read
+from yieldkit.emulator.kernels.link_faults import enter
 from yieldkit.emulator.kernels.plain import ENDED, WAITING, run_plain
 from yieldkit.emulator.kernels.scalar import canon, f32_bits
 from yieldkit.emulator.kernels.state import (
@@ -40,7 +41,7 @@ from yieldkit.emulator.kernels.state import (
     pop,
     push,
 )
-from yieldkit.emulator.kernels.strikes import fire, strike_loaded, word_to_send, work_on_memory
+from yieldkit.emulator.kernels.strikes import fire, quiet_elements, strike_loaded, word_to_send, work_on_memory
 
 
 @fused
@@ -167,14 +168,16 @@ def run_core(state, triggers, taps, budget, core, burst):
         if done >= burst:
             return moved
         state.wait[core] = NOTHING
-        if triggers.armed[core] == 0:
+        quiet = quiet_elements(triggers, core, np.int64(state.executed[core]), np.int64(state.element[core]))
+        if quiet > 0:
             if not legal(state, core):
                 halt(state, core, E_ILLEGAL)
                 return True
             before = state.elements[core]
-            end, stirred = run_plain(state, taps, budget, core, burst - done)
+            limit = min(quiet, burst - done)
+            end, stirred = run_plain(state, taps, budget, core, limit)
             moved |= stirred
-            if end == WAITING:
+            if end == WAITING and (limit == burst - done or state.elements[core] - before < limit):
                 return moved
             if end == ENDED:
                 _end_task(state, core)
@@ -244,6 +247,7 @@ def run_core(state, triggers, taps, budget, core, burst):
                     return moved
                 if triggers.armed[core] > 0:
                     result = word_to_send(state, triggers, core, opcode, a, b, fmt)
+                    result = enter(triggers.link, core, FROM_CORE, colour, result)
                 else:
                     result = encode(compute(opcode, np.float32(0.0), a, b), fmt)
                 push(state, core, colour, FROM_CORE, result, DATA)
@@ -270,7 +274,10 @@ def run_core(state, triggers, taps, budget, core, burst):
                     state.wait[core] = BLOCKED
                     state.wait_colour[core] = colour
                     return moved
-                push(state, core, colour, FROM_CORE, np.uint32(0), state.control[core])
+                word = np.uint32(0)
+                if triggers.armed[core] > 0:
+                    word = enter(triggers.link, core, FROM_CORE, colour, word)
+                push(state, core, colour, FROM_CORE, word, state.control[core])
                 state.control[core] = 0
                 moved = True
             state.stage[core] = 0

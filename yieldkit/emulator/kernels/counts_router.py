@@ -6,25 +6,34 @@ from yieldkit.emulator.kernels.counts_state import (
     AT_RUN,
     AT_TIME,
     AT_WORD,
+    CONTROL_MET,
     FREE,
     FROM_CORE,
     HEAD,
     KIND,
+    LASTS,
+    MOST,
     MOVED,
     NEXT,
+    NTH,
     OWNER,
     PORT,
+    PORT_OF,
     PUT,
+    SEEN,
+    SLOT_OF,
     TAKEN,
     TIMES,
     TO_CORE,
     UNBOUNDED,
+    WHAT,
     WORDS,
     append,
     new_queue,
     wake_core,
     wake_slot,
 )
+from yieldkit.emulator.kernels.link_faults import CREDIT, DROP, DUPLICATE
 from yieldkit.emulator.kernels.state import ADVANCE, RESET, compiled, inlined
 
 # Places in the scratch memory
@@ -52,16 +61,45 @@ def words_for(words, kind, word, data):
     return total // words * (words + 1) + total % words - word
 
 
+@inlined
+def _met(graph, k, slot, port, number):
+    """Whether a row of what strikes links is for word `number` of a link."""
+    if graph.drop[k, SLOT_OF] != slot or graph.drop[k, PORT_OF] != port:
+        return False
+    return graph.drop[k, NTH] == number or (graph.drop[k, LASTS] != 0 and number > graph.drop[k, NTH])
+
+
 @compiled
-def _is_lost(graph, slot, port, control):
-    """Count a word that leaves through a struck link; whether it is lost."""
-    lost = False
+def _arrivals(graph, slot, port, number):
+    """How often word `number` of a link arrives."""
+    times = np.int64(1)
     for k in range(graph.drop.shape[0]):
-        if graph.drop[k, 0] == slot and graph.drop[k, 1] == port:
-            if graph.drop[k, 2] == graph.drop[k, 3]:
-                lost = True
-                graph.drop[k, 5] = 1 if control else 0
-            graph.drop[k, 3] += 1
+        if _met(graph, k, slot, port, number):
+            if graph.drop[k, WHAT] == DROP:
+                return np.int64(0)
+            if graph.drop[k, WHAT] == DUPLICATE:
+                times += 1
+    return times
+
+
+@compiled
+def _came_by(graph, slot, port, control):
+    """Count a word that leaves through a struck link, and remember where control words were struck."""
+    for k in range(graph.drop.shape[0]):
+        if graph.drop[k, SLOT_OF] == slot and graph.drop[k, PORT_OF] == port:
+            if control and _met(graph, k, slot, port, graph.drop[k, SEEN]):
+                graph.drop[k, CONTROL_MET] = 1
+            graph.drop[k, SEEN] += 1
+
+
+@compiled
+def _places_lost(graph, slot, port, number):
+    """Places that word `number` does not find any more in the queue behind a link."""
+    lost = np.int64(0)
+    for k in range(graph.drop.shape[0]):
+        here = graph.drop[k, SLOT_OF] == slot and graph.drop[k, PORT_OF] == port
+        if here and graph.drop[k, WHAT] == CREDIT and number >= graph.drop[k, NTH]:
+            lost += number - graph.drop[k, NTH] + 1 if graph.drop[k, LASTS] != 0 else 1
     return lost
 
 
@@ -77,9 +115,16 @@ def _give(graph, slot, port, words, kind, times):
     wake_slot(graph, beside)
     if graph.struck[slot] & 1 == 0:
         return append(graph, queue, words, kind, times)
+    seen = np.int64(0)
+    for k in range(graph.drop.shape[0]):
+        if graph.drop[k, SLOT_OF] == slot and graph.drop[k, PORT_OF] == port:
+            seen = graph.drop[k, SEEN]
     for _ in range(times):
         for k in range(words + (1 if kind != 0 else 0)):
-            if not _is_lost(graph, slot, port, k == words):
+            again = _arrivals(graph, slot, port, seen)
+            _came_by(graph, slot, port, k == words)
+            seen += 1
+            for _ in range(again):
                 if k < words:
                     if not append(graph, queue, np.int64(1), np.int64(0), np.int64(1)):
                         return False
@@ -173,6 +218,25 @@ def _room(graph, slot, port, gave):
 
 
 @compiled
+def _send_copies(graph, slot, tx, data):
+    """Let the copies of a router's next word go over the links that double it; False where one lacks room."""
+    scratch = graph.scratch
+    all_sent = True
+    for side in range(4):
+        if not (tx >> side) & 1:
+            continue
+        number = scratch[SENT + side]
+        for _ in range(_arrivals(graph, slot, side, number) - 1):
+            if _room(graph, slot, side, scratch[GAVE + side]) <= _places_lost(graph, slot, side, number):
+                all_sent = False
+                break
+            scratch[GAVE + side] += 1
+            if data and graph.beside[slot, side] < 0:
+                scratch[LEFT_WAFER + side] += 1
+    return all_sent
+
+
+@compiled
 def walk_router(graph, slot):
     """How far a router comes from its start, with what was sent to it and the room there is: counts in the scratch
     memory.
@@ -193,7 +257,8 @@ def walk_router(graph, slot):
                 most = graph.slot_gate[k, 1]
     if struck:
         for k in range(graph.drop.shape[0]):
-            graph.drop[k, 3] = 0 if graph.drop[k, 0] == slot else graph.drop[k, 3]
+            if graph.drop[k, SLOT_OF] == slot:
+                graph.drop[k, SEEN] = 0
     while True:
         route = np.int64(graph.route[slot, position])
         port = (route & 7) - 1
@@ -226,11 +291,17 @@ def walk_router(graph, slot):
         if struck:
             count = np.int64(1)
             for k in range(graph.drop.shape[0]):
-                if graph.drop[k, 0] == slot and (tx >> graph.drop[k, 1]) & 1 and graph.drop[k, 3] >= graph.drop[k, 4]:
+                here = graph.drop[k, SLOT_OF] == slot and (tx >> graph.drop[k, PORT_OF]) & 1
+                if here and graph.drop[k, SEEN] >= graph.drop[k, MOST]:
                     return position
+            if count > most or not _send_copies(graph, slot, tx, kind == 0 or word < words):
+                return position
         for side in range(4):
             if (tx >> side) & 1:
-                count = min(count, _room(graph, slot, side, scratch[GAVE + side]))
+                room = _room(graph, slot, side, scratch[GAVE + side])
+                if struck:
+                    room -= _places_lost(graph, slot, side, scratch[SENT + side])
+                count = min(count, room)
         if tx & 16:
             room = graph.fetched[slot] + graph.depth - scratch[GAVE + 4]
             count = min(count, words_for(words, kind, word, room))
@@ -238,8 +309,12 @@ def walk_router(graph, slot):
             return position
         for side in range(4):
             if (tx >> side) & 1:
+                lost = False
+                if struck:
+                    lost = _arrivals(graph, slot, side, scratch[SENT + side]) == 0
+                    _came_by(graph, slot, side, kind != 0 and word == words)
                 scratch[SENT + side] += count
-                if not struck or not _is_lost(graph, slot, side, kind != 0 and word == words):
+                if not lost:
                     scratch[GAVE + side] += count
                     if graph.beside[slot, side] < 0:
                         scratch[LEFT_WAFER + side] += data_words(words, kind, word, count)

@@ -30,6 +30,10 @@ PUT, TAKEN, HEAD, TAIL, AT_RUN, AT_TIME, AT_WORD, OWNER, PORT = 0, 1, 2, 3, 4, 5
 TASK = 8
 ELEMENTS, COLOUR_A, HOLD_A, COLOUR_B, HOLD_B, COLOUR_D, PLANE, CAPPED = 0, 1, 2, 3, 4, 5, 6, 7
 
+# What strikes a link: int64[d, DROP_ROW]; what and lasts as in `link_faults`
+DROP_ROW = 8
+SLOT_OF, PORT_OF, NTH, SEEN, MOST, CONTROL_MET, WHAT, LASTS = range(8)
+
 UNBOUNDED = 1 << 40
 
 
@@ -37,17 +41,18 @@ class Graph(NamedTuple):
     """Processes and what joins them; n cores, s slots, q queues, f streams of MemoryX.
 
     slot_of int32[n * 24]; slot_core, slot_colour int32[s]; beside int32[s, 4] slot of the neighbour in this colour, -1
-    at the border; route uint16[s, 4]; start, position uint8[s] of the switch; struck uint8[s], 1 where words are lost
-    on a link behind the router, 2 where it has a gate; queue_of int32[s, 5]; queue int32[q, QUEUE]; run int32[runs,
+    at the border; route uint16[s, 4]; start, position uint8[s] of the switch; struck uint8[s], 1 where a link
+    behind the router is struck, 2 where it has a gate; queue_of int32[s, 5]; queue int32[q, QUEUE]; run int32[runs,
     RUN]; into, fetched int32[s] data words that came to the core and that it took; role int32[n], task_first
     int32[roles + 1], task int64[tasks, TASK]; takes, gives uint32[roles] colours of a role's operands; special int32[n]
     number among the cores that are stepped through, or -1; log_first int64[specials + 1], log uint8[actions]: colour, +
     32 for a word sent and + 64 for a control word sent; cap int64[specials] most actions; gated uint8[n], gate int64[g,
     3] (core, colour, most words it may fetch), slot_gate int64[h, 2] (slot, most words its router may move); place
-    int64[n, 5] where a core stands (task, element, stage, wait, colour); drop int64[d, 6] (slot, port, word, words that
-    have come by, most words that may); feed_queue, feed_end int64[f]; feed_of int32[s, 4]; first_slot int32[n + 1];
-    mark_core uint8[n], mark_slot uint8[s] who must be looked at, dirty uint8[n] cores at which somebody must; scratch
-    int64[128]; tally int64[TALLY].
+    int64[n, 5] where a core stands (task, element, stage, wait, colour); drop int64[d, 8] what
+    strikes links (slot, port, word, words that have come by, most that may, whether a control word was struck, what it
+    does, whether it lasts); feed_queue, feed_end int64[f]; feed_of int32[s, 4]; first_slot int32[n + 1]; mark_core
+    uint8[n], mark_slot uint8[s] who must be looked at, dirty uint8[n] cores at which somebody must; scratch int64[128];
+    tally int64[TALLY].
     """
 
     slot_of: np.ndarray

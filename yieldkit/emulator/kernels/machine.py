@@ -4,8 +4,8 @@ Each core sees its own SRAM and the words that arrived; each router sees its own
 clock: cores and routers are visited in a given order until nothing moves. One chain of tasks a core with blocking
 operands makes a Kahn network, so the state in which nothing moves does not depend on that order.
 
-Faults are XORs on words, registers or values at a place and a core-local time, or a word lost on a link; nothing below
-asks what kind of fault there was.
+Faults change words, registers or values at a place and a core-local time, or what a link or a queue does with its n-th
+word; where none strikes, nothing looks for any.
 """
 
 from typing import NamedTuple
@@ -13,6 +13,7 @@ from typing import NamedTuple
 import numpy as np
 
 from yieldkit.emulator.kernels.core import run_core
+from yieldkit.emulator.kernels.link_faults import MARK, copy_due, cross, enter, places_lost
 from yieldkit.emulator.kernels.state import (
     ADVANCE,
     BLOCKED,
@@ -53,6 +54,7 @@ __all__ = [
     "BLOCKED",
     "DATA",
     "DONE",
+    "FROM_CORE",
     "HALTED",
     "N_EVENTS",
     "NOTHING",
@@ -80,29 +82,15 @@ __all__ = [
 
 
 @compiled
-def _on_link(state, triggers, core, port, colour, word):
-    """Word as it leaves on a link, and whether it is lost."""
-    lost = False
-    if triggers.link.shape[0] > 0:
-        for k in range(triggers.link.shape[0]):
-            if (
-                triggers.link[k, 0] == core
-                and triggers.link[k, 1] == port
-                and triggers.link[k, 2] == colour
-                and triggers.link[k, 3] == state.sent[core, colour, port]
-            ):
-                word ^= np.uint32(triggers.link[k, 5])
-                lost = lost or triggers.link[k, 4] == 1
-    return word, lost
-
-
-@compiled
-def _feed(state, host, line, work):
+def _feed(state, host, triggers, line, work):
     """Push words of an edge stream while there is room."""
     core, colour, port = host.in_core[line], host.in_colour[line], host.in_port[line]
     while host.in_next[line] < host.in_end[line] and state.length[core, colour, port] < state.queue.shape[3]:
         at = host.in_next[line]
-        push(state, core, colour, port, host.in_word[at], host.in_kind[at])
+        word = host.in_word[at]
+        if triggers.link.shape[0] > 0:
+            word = enter(triggers.link, core, port, colour, word)
+        push(state, core, colour, port, word, host.in_kind[at])
         state.received[core, colour, port] += 1
         host.in_next[line] += 1
         _wake_router(work, core * N_COLOURS + colour)
@@ -164,6 +152,62 @@ def _next(mark, ring, ends):
 
 
 @compiled
+def _has_room(state, triggers, neighbour, core, colour, out):
+    """Whether the queue behind a link can take the next word."""
+    other = neighbour[core, out]
+    if other < 0:
+        return True
+    depth = np.int64(state.queue.shape[3])
+    if triggers.link.shape[0] > 0:
+        depth -= places_lost(triggers.link, core, out, colour, state.sent[core, colour, out])
+    return state.length[other, colour, (out + 2) % 4] < depth
+
+
+@compiled
+def _deliver(state, host, triggers, neighbour, work, core, colour, out, word, kind):
+    """Let the next word of a link arrive, behind it or over the edge, if it does arrive."""
+    other = neighbour[core, out]
+    number = state.sent[core, colour, out]
+    if triggers.link.shape[0] > 0:
+        word, lost, _ = cross(state.events, triggers.link, core, out, colour, number, other, word)
+        if lost:
+            return
+    if other >= 0:
+        port = (out + 2) % 4
+        check_number(state, other, colour, port, number)
+        if triggers.link.shape[0] > 0:
+            word = enter(triggers.link, other, port, colour, word)
+        push(state, other, colour, port, word, kind)
+        state.received[other, colour, port] += 1
+        _wake_router(work, other * N_COLOURS + colour)
+        return
+    line = host.out_of[core, out, colour]
+    if line >= 0 and kind == DATA:
+        at = host.out_count[line]
+        if at < host.out_word.shape[1]:
+            host.out_word[line, at] = word
+        host.out_count[line] += 1
+
+
+@compiled
+def _send_copies(state, host, triggers, neighbour, work, core, colour, route, word, kind):
+    """Send the copies of a word that go over links before it; False as long as one of them lacks room."""
+    all_sent = True
+    for out in range(4):
+        while (route >> np.uint32(3 + out)) & np.uint32(1):
+            number = state.sent[core, colour, out]
+            row = copy_due(triggers.link, core, out, colour, number)
+            if row < 0:
+                break
+            if not _has_room(state, triggers, neighbour, core, colour, out):
+                all_sent = False
+                break
+            _deliver(state, host, triggers, neighbour, work, core, colour, out, word, kind)
+            triggers.link[row, MARK] = number
+    return all_sent
+
+
+@compiled
 def _run_router(state, host, triggers, neighbour, work, core, colour):
     """Move words of one colour through one router until its head has to wait; returns how many."""
     depth = state.queue.shape[3]
@@ -178,11 +222,14 @@ def _run_router(state, host, triggers, neighbour, work, core, colour):
             return moved
         place = state.head[core, colour, port]
         kind = state.kind[core, colour, port, place]
+        if triggers.link.shape[0] > 0:
+            word = state.queue[core, colour, port, place]
+            if not _send_copies(state, host, triggers, neighbour, work, core, colour, route, word, kind):
+                return moved
         for out in range(4):
-            if (route >> np.uint32(3 + out)) & np.uint32(1):
-                other = neighbour[core, out]
-                if other >= 0 and state.length[other, colour, (out + 2) % 4] >= depth:
-                    return moved
+            leaves = (route >> np.uint32(3 + out)) & np.uint32(1)
+            if leaves and not _has_room(state, triggers, neighbour, core, colour, out):
+                return moved
         if (route >> np.uint32(7)) & np.uint32(1) and kind == DATA and state.length[core, colour, TO_CORE] >= depth:
             return moved
         word = pop(state, core, colour, port)
@@ -191,29 +238,16 @@ def _run_router(state, host, triggers, neighbour, work, core, colour):
         elif neighbour[core, port] >= 0:
             _wake_router(work, neighbour[core, port] * N_COLOURS + colour)
         elif work.stream[core, port, colour] >= 0:
-            _feed(state, host, work.stream[core, port, colour], work)
+            _feed(state, host, triggers, work.stream[core, port, colour], work)
         if (route >> np.uint32(3)) & np.uint32(31) == 0:
             state.sunk[core, colour] += 1
         for out in range(4):
             if (route >> np.uint32(3 + out)) & np.uint32(1):
-                carried, lost = _on_link(state, triggers, core, out, colour, word)
+                _deliver(state, host, triggers, neighbour, work, core, colour, out, word, kind)
                 state.sent[core, colour, out] += 1
-                other = neighbour[core, out]
-                if lost:
-                    continue
-                if other >= 0:
-                    check_number(state, other, colour, (out + 2) % 4, state.sent[core, colour, out] - 1)
-                    push(state, other, colour, (out + 2) % 4, carried, kind)
-                    state.received[other, colour, (out + 2) % 4] += 1
-                    _wake_router(work, other * N_COLOURS + colour)
-                else:
-                    line = host.out_of[core, out, colour]
-                    if line >= 0 and kind == DATA:
-                        at = host.out_count[line]
-                        if at < host.out_word.shape[1]:
-                            host.out_word[line, at] = carried
-                        host.out_count[line] += 1
         if (route >> np.uint32(7)) & np.uint32(1) and kind == DATA:
+            if triggers.link.shape[0] > 0:
+                word = enter(triggers.link, core, TO_CORE, colour, word)
             push(state, core, colour, TO_CORE, word, kind)
             state.sent[core, colour, 4] += 1
             _wake_core(work, core)
@@ -237,7 +271,7 @@ def run(state, host, triggers, taps, neighbour, work, budget, order, burst, most
             _wake_router(work, core * N_COLOURS + colour)
     for line in range(host.in_core.shape[0]):
         work.stream[host.in_core[line], host.in_port[line], host.in_colour[line]] = line
-        _feed(state, host, line, work)
+        _feed(state, host, triggers, line, work)
     hops = 0
     while True:
         while work.router_ends[0] != work.router_ends[1]:

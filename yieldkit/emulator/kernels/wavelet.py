@@ -6,6 +6,7 @@ word; every core that is awake acts. Cycles in which nobody is awake are skipped
 
 import numpy as np
 
+from yieldkit.emulator.kernels.link_faults import MARK, copy_due, cross, enter, held_until, hold, places_lost
 from yieldkit.emulator.kernels.state import ADVANCE, DATA, N_COLOURS, RESET, check_number, compiled, fused
 from yieldkit.emulator.kernels.wavelet_core import step_core
 from yieldkit.emulator.kernels.wavelet_state import (
@@ -48,55 +49,122 @@ from yieldkit.emulator.kernels.wavelet_state import (
 QUIET, ENDLESS, TOO_LONG = 0, 1, 2
 
 
+@fused
+def _sent(net, slot, side):
+    """Words that have gone over a link."""
+    sent = np.int64(net.aside[slot * 4 + side])
+    beside = np.int64(net.slot[slot * SLOT + BESIDE + side])
+    if beside >= 0:
+        sent += words_put(net, beside, (side + 2) & 3)
+    return sent
+
+
 @compiled
-def _on_link(triggers, core, port, colour, sent, word):
-    """Word as it leaves on a link, and whether it is lost."""
-    lost = False
-    for k in range(triggers.link.shape[0]):
-        if (
-            triggers.link[k, 0] == core
-            and triggers.link[k, 1] == port
-            and triggers.link[k, 2] == colour
-            and triggers.link[k, 3] == sent
-        ):
-            word ^= np.uint32(triggers.link[k, 5])
-            lost = lost or triggers.link[k, 4] == 1
-    return word, lost
+def lose_places(net, link, slot, side, number):
+    """Take the places that word `number` is the first not to find from the queue behind a link.
+
+    They count as taken for good. It is done as the word before leaves, so that no one's turn in a cycle matters.
+    """
+    beside = np.int64(net.slot[slot * SLOT + BESIDE + side])
+    if beside < 0:
+        return
+    core, colour = np.int64(net.slot[slot * SLOT + CORE]), np.int64(net.slot[slot * SLOT + CURRENT]) >> COLOUR_AT
+    at = beside * SLOT + ((side + 2) & 3)
+    before = places_lost(link, core, side, colour, number - 1) if number > 0 else np.int64(0)
+    for _ in range(places_lost(link, core, side, colour, number) - before):
+        # Once as many are gone as there were, more make no difference.
+        if ((net.slot[at] >> 16) & 255) < 2 * net.depth:
+            net.slot[at] += COUNT_ONE
 
 
 @fused
-def _leave(net, state, host, triggers, slot, side, colour, word, kind):
-    """Put a word on a link, or hand it over the edge."""
+def _leave(net, state, host, triggers, slot, side, colour, word, kind, copy):
+    """Put a word on a link, or hand it over the edge; a `copy` goes before the word itself and has its number."""
     now = net.tally[NOW]
     at = slot * SLOT
     beside = np.int64(net.slot[at + BESIDE + side])
     other = (side + 2) & 3
     net.tally[HOPS] += 1
     ready = now + ((net.slot[at + SPAN] >> (8 * side)) & 255)
-    if ready > net.tally[LAST]:
-        net.tally[LAST] = ready
     if triggers is not None:
-        # A word has its number on the link; only here is one ever lost.
-        sent = np.int64(net.aside[slot * 4 + side])
+        sent = _sent(net, slot, side)
+        router = np.int64(-1)
         if beside >= 0:
-            sent += words_put(net, beside, other)
+            router = np.int64(net.slot[beside * SLOT + CORE])
         if net.slot[at + CURRENT] & STRUCK:
-            word, lost = _on_link(triggers, np.int64(net.slot[at + CORE]), side, colour, sent, word)
+            core = np.int64(net.slot[at + CORE])
+            word, lost, cycles = cross(state.events, triggers.link, core, side, colour, sent, router, word)
+            if cycles > 0:
+                ready += cycles
+                hold(triggers.link, core, side, colour, now + 1 + cycles)
             if lost:
                 net.aside[slot * 4 + side] += 1
+                net.tally[LAST] = max(net.tally[LAST], ready)
+                lose_places(net, triggers.link, slot, side, sent + 1)
                 return
         if beside >= 0:
-            check_number(state, np.int64(net.slot[beside * SLOT + CORE]), colour, other, sent)
+            check_number(state, router, colour, other, sent)
+            if net.slot[beside * SLOT + CURRENT] & STRUCK:
+                word = enter(triggers.link, router, other, colour, word)
+    if ready > net.tally[LAST]:
+        net.tally[LAST] = ready
     if beside >= 0:
         put(net, beside, other, word, kind, ready)
+        if triggers is not None:
+            if copy:
+                # It came in behind the link, but only the word itself counts as sent.
+                net.aside[slot * 4 + side] -= 1
+            elif net.slot[at + CURRENT] & STRUCK:
+                lose_places(net, triggers.link, slot, side, sent + 1)
         return
-    net.aside[slot * 4 + side] += 1
+    if not copy:
+        net.aside[slot * 4 + side] += 1
     line = np.int64(host.out_of[net.slot[at + CORE], side, colour])
     if line >= 0 and kind == DATA:
         place = host.out_count[line]
         if place < host.out_word.shape[1]:
             host.out_word[line, place] = word
         host.out_count[line] += 1
+
+
+@compiled
+def _struck_links(net, state, host, triggers, record, slot, need, word, kind):
+    """What links do before they carry a word: free ones send its copies.
+
+    Returns a mask of the outputs that this takes in this cycle, or -1 where nothing keeps the word itself from going.
+    """
+    now = net.tally[NOW]
+    at = slot * SLOT
+    core, colour = np.int64(net.slot[at + CORE]), np.int64(net.slot[at + CURRENT]) >> COLOUR_AT
+    free_from = held_until(triggers.link, core, need, colour)
+    if free_from > now:
+        look_at(net, slot, free_from)
+        return np.int64(0)
+    used = np.int64(0)
+    waits = False
+    for side in range(4):
+        if not (need >> side) & 1:
+            continue
+        number = _sent(net, slot, side)
+        row = copy_due(triggers.link, core, side, colour, number)
+        if row < 0:
+            continue
+        beside = np.int64(net.slot[at + BESIDE + side])
+        if beside >= 0 and ((net.slot[beside * SLOT + ((side + 2) & 3)] >> 16) & 255) >= net.depth:
+            waits = True
+            continue
+        if record is not None:
+            record_hop(record, core, side, now)
+        _leave(net, state, host, triggers, slot, side, colour, word, kind, True)
+        triggers.link[row, MARK] = number
+        used |= 1 << side
+    if used != 0:
+        look_at(net, slot, now + 1)
+        return used
+    if waits:
+        net.slot[at + CURRENT] |= BLOCKED_HERE
+        return np.int64(0)
+    return np.int64(-1)
 
 
 @fused
@@ -132,6 +200,13 @@ def _move(net, state, host, triggers, record, slot, used):
     if used & need:
         look_at(net, slot, now + 1)
         return used
+    if triggers is not None:
+        if current & STRUCK:
+            taken_by = _struck_links(
+                net, state, host, triggers, record, slot, need, np.uint32(entry & np.uint64(0xFFFFFFFF)), kind
+            )
+            if taken_by >= 0:
+                return used | taken_by
     room = True
     if need & 16 and ((net.slot[at + TO_CORE] >> 16) & 255) >= net.depth:
         room = False
@@ -149,7 +224,7 @@ def _move(net, state, host, triggers, record, slot, used):
     if taken == net.depth:
         taken = 0
     queue += taken - head - HAVE_ONE
-    if ((queue >> 16) & 255) == net.depth:
+    if ((queue >> 16) & 255) >= net.depth:
         # Room in a full queue counts from the next cycle on.
         net.freed[net.tally[FREED]] = slot * 8 + port
         net.tally[FREED] += 1
@@ -168,14 +243,18 @@ def _move(net, state, host, triggers, record, slot, used):
             net.tally[LAST] = now + net.ramp
         if record is not None:
             record_hop(record, core, 4, now)
-        put(net, slot, TO_CORE, word, kind, now + net.ramp)
+        entering = word
+        if triggers is not None:
+            if current & STRUCK:
+                entering = enter(triggers.link, core, TO_CORE, colour, word)
+        put(net, slot, TO_CORE, entering, kind, now + net.ramp)
     sides = np.uint64(need & 15)
     while sides != 0:
         side = lowest_bit(sides)
         sides &= sides - np.uint64(1)
         if record is not None:
             record_hop(record, core, side, now)
-        _leave(net, state, host, triggers, slot, side, colour, word, kind)
+        _leave(net, state, host, triggers, slot, side, colour, word, kind, False)
     if kind != DATA:
         position = (current >> POSITION_AT) & 3
         if kind == RESET:
@@ -237,7 +316,7 @@ def _routers(net, state, host, triggers, record):
 
 
 @fused
-def _feed(net, host, port):
+def _feed(net, host, triggers, port):
     """Let an edge port take one word from MemoryX, its colours taking turns."""
     first, end = net.port_first[port], net.port_end[port]
     count = end - first
@@ -256,7 +335,12 @@ def _feed(net, host, port):
             more = True
             break
         at = host.in_next[line]
-        put(net, slot, side, host.in_word[at], np.int64(host.in_kind[at]), net.tally[NOW] + 1)
+        word = host.in_word[at]
+        if triggers is not None:
+            current = np.int64(net.slot[slot * SLOT + CURRENT])
+            if current & STRUCK:
+                word = enter(triggers.link, np.int64(net.slot[slot * SLOT + CORE]), side, current >> COLOUR_AT, word)
+        put(net, slot, side, word, np.int64(host.in_kind[at]), net.tally[NOW] + 1)
         host.in_next[line] += 1
         net.port_turn[port] = (line - first + 1) % count
         pushed = True
@@ -330,7 +414,7 @@ def run_cycles(net, costs, state, host, triggers, taps, budget, record, most_hop
         for k in range(net.tally[EDGES + half]):
             net.port_mark[net.edge_list[half, k]] = 0
         for k in range(net.tally[EDGES + half]):
-            _feed(net, host, np.int64(net.edge_list[half, k]))
+            _feed(net, host, triggers, np.int64(net.edge_list[half, k]))
         net.tally[EDGES + half] = 0
         if net.slot_count[now & (rows - 1)] > 0:
             _routers(net, state, host, triggers, record)

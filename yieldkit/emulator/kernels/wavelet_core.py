@@ -9,6 +9,7 @@ import numpy as np
 
 from yieldkit.emulator.kernels.cells import note_read
 from yieldkit.emulator.kernels.core import _end_task, _start_task, legal
+from yieldkit.emulator.kernels.link_faults import enter
 from yieldkit.emulator.kernels.scalar import bits_f32, canon, f32_bits
 from yieldkit.emulator.kernels.state import (
     ADVANCE,
@@ -435,6 +436,10 @@ def step_core(net, costs, state, triggers, taps, budget, record, core):
                         if triggers.armed[core] > 0:
                             result = word_to_send(state, triggers, core, opcode, va, vb, fmt_d)
                     # The element itself takes a cycle, and the ramp its latency.
+                    if triggers is not None:
+                        if triggers.link.shape[0] > 0:
+                            colour = np.int64(net.slot[slot * SLOT + CURRENT]) >> COLOUR_AT
+                            result = enter(triggers.link, core, FROM_CORE, colour, result)
                     put(net, slot, FROM_CORE, result, DATA, now + 1 + net.ramp)
                 else:
                     if at_d < 0 or at_d >= words:
@@ -474,7 +479,13 @@ def step_core(net, costs, state, triggers, taps, budget, record, core):
                 awake = False
             else:
                 kind = np.int64(net.cell[cell + CONTROL])
-                put(net, np.int64(net.cell[cell + SLOT_D]), FROM_CORE, np.uint32(0), kind, now + 1 + net.ramp)
+                slot = np.int64(net.cell[cell + SLOT_D])
+                word = np.uint32(0)
+                if triggers is not None:
+                    if triggers.link.shape[0] > 0:
+                        colour = np.int64(net.slot[slot * SLOT + CURRENT]) >> COLOUR_AT
+                        word = enter(triggers.link, core, FROM_CORE, colour, word)
+                put(net, slot, FROM_CORE, word, kind, now + 1 + net.ramp)
                 net.cell[cell + CONTROL] = 0
                 net.cell[cell + STAGE] = 0
                 control = np.int64(costs.control)

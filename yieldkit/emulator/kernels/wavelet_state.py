@@ -21,7 +21,7 @@ from yieldkit.emulator.kernels.state import N_COLOURS, fused, inlined
 
 # Slot record: int32[slots, SLOT], one line of cache.
 SLOT = 16
-PORT = 0  # 6 words: head, words there << 8, words that count against the depth << 16, place among the queues << 24
+PORT = 0  # 6 words: head, words there << 8, places gone or taken << 16, place among the queues << 24
 CURRENT = 6  # the selected route word and what else decides a move, see below
 CORE = 7
 BESIDE = 8  # slots of the neighbours N, E, S, W in this colour, or -1
@@ -234,7 +234,7 @@ def take(net, slot, port):
     if following == net.depth:
         following = 0
     state += following - head - HAVE_ONE
-    if ((state >> 16) & 255) == net.depth:
+    if ((state >> 16) & 255) >= net.depth:
         net.freed[net.tally[FREED]] = slot * 8 + port
         net.tally[FREED] += 1
     else:
