@@ -81,6 +81,36 @@ class ScreeningWorkload:
         if self.steps < 1 or self.clean_runs < 1:
             raise BadInput("steps and clean_runs must be at least 1", value=(self.steps, self.clean_runs))
 
+    @classmethod
+    def of_kind(cls, kind: str, parameters: Mapping[str, Any], fabric: FabricView, *, executor: str = "tensor") -> Self:
+        """A workload of one of the kinds of program that campaigns know, with its defaults where nothing is given.
+
+        Args:
+            kind: as in the program section of a campaign.
+            parameters: as there.
+            fabric: for the short training that a decoding or forward pass starts from.
+            executor: as above.
+
+        Raises:
+            BadInput: unknown kind, or parameters that are unknown or do not fit.
+        """
+        from yieldkit.burnin.programs import KINDS, check_parameters, initial_weights, make_program, program_parameters
+
+        if kind not in KINDS:
+            raise BadInput("unknown kind of workload", value=kind, cure=f"known: {', '.join(KINDS)}")
+        if problems := check_parameters(kind, parameters):
+            raise BadInput(f"workload {kind}: " + "; ".join(f"{name} {what}" for name, what in problems))
+        p = program_parameters(kind, parameters)
+        weights = initial_weights(kind, p, fabric)
+        return cls(
+            kind,
+            make_program(kind, p),
+            int(p["steps"]),
+            weights,
+            clean_runs=int(p.get("clean_runs", 1)),
+            executor=executor,
+        )
+
 
 @dataclass(frozen=True)
 class ScreeningRow:

@@ -30,8 +30,10 @@ from yieldkit.quantities import OPPOSITE, RAMP, Site
 __all__ = ["OCCASIONS", "Exposure", "Occasions", "occasion_of"]
 
 OCCASIONS: Final = ("element", "word", "read", "store", "live_phase", "task", "launch", "step")
-"""Kinds of occasion: an element that passes the datapath, a word that leaves over the link or enters the queue, a read or store of the SRAM
-word, a phase in which the word holds something, a task loaded into the registers, a launch, a step."""
+"""Kinds of occasion: an element that passes the datapath, a word that leaves over the link or enters the queue, a read
+or store of the SRAM word, a phase in which the word holds something, a task loaded into the registers, a launch, a
+step.
+"""
 
 _BY_PLACE: Final = {
     **dict.fromkeys(("result", "operand", "product", "index"), "element"),
@@ -146,8 +148,8 @@ class Exposure:
         if (kind in _WITH_PHASES) != (event.place == "sram") or (kind == "word") != on_wires:
             raise _no_such(event, kind)
         if event.place == "queue":
-            words = self._entering(event, low, core)
-            return Occasions((((), "nth", words),) if words else ())
+            entering = self._entering(event, low, core)
+            return Occasions((((), "nth", entering),) if entering else ())
         if kind == "word":
             words = self._traffic[low.index][core[0] * self.placement.cols + core[1], :, self._port(event, core)]
             used = np.flatnonzero(words)
