@@ -331,6 +331,9 @@ class TensorExecutor:
     def _ended_early(self, low: LoweredLaunch, machine: Machine, result: LaunchResult) -> LaunchResult:
         """A launch that left the machine in another state than the clean one, which goes on from there."""
         self.machine = machine
+        # A part begins at a task of its own; who reads the cores now must find the header that the launch has.
+        for core, place in enumerate(np.ndindex(self.rows, self.cols)):
+            machine.state.sram[core, :HEADER_WORDS] = low.roles[low.role_of[place]].header
         following = self._after(low)
         self.arrays, self._layout = {}, {}
         for name in self._alive_after(low, following):
