@@ -7,15 +7,23 @@ import json
 import os
 import stat
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import BinaryIO
 
 from yieldkit.errors import BadFile
 
-__all__ = ["canonical_json", "fingerprint", "read_bytes", "write_bytes", "write_text"]
+__all__ = ["canonical_json", "fingerprint", "read_bytes", "write_bytes", "write_text", "writing"]
 
 
-def write_bytes(path: str | Path, data: bytes) -> Path:
-    """Write `data` to a temporary name beside `path`, sync it, and rename it into place."""
+@contextmanager
+def writing(path: str | Path) -> Iterator[BinaryIO]:
+    """Open a temporary name beside `path` for binary writing; at the end sync it and rename it into place.
+
+    Raises:
+        BadFile: the place cannot be written, or an OSError came from inside; nothing is left behind then.
+    """
     target = Path(path)
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -24,7 +32,7 @@ def write_bytes(path: str | Path, data: bytes) -> Path:
         raise BadFile(target, f"cannot be written: {error.strerror}") from error
     try:
         with os.fdopen(handle, "wb") as stream:
-            stream.write(data)
+            yield stream
             stream.flush()
             os.fsync(stream.fileno())
         umask = os.umask(0)
@@ -36,7 +44,13 @@ def write_bytes(path: str | Path, data: bytes) -> Path:
         if isinstance(error, OSError):
             raise BadFile(target, f"cannot be written: {error.strerror}") from error
         raise
-    return target
+
+
+def write_bytes(path: str | Path, data: bytes) -> Path:
+    """Write `data` to a temporary name beside `path`, sync it, and rename it into place."""
+    with writing(path) as stream:
+        stream.write(data)
+    return Path(path)
 
 
 def write_text(path: str | Path, text: str) -> Path:

@@ -16,7 +16,7 @@ import pytest
 from tests.burnin.specs import campaign, write_spec
 from yieldkit.burnin import Campaign, CampaignRun, show_progress
 from yieldkit.cli import run
-from yieldkit.cli.burnin import _percent
+from yieldkit.cli.burnin_strata import percent
 
 BENCH = ["--bench", "counting=tests.burnin.counting_bench"]
 
@@ -130,7 +130,7 @@ def test_status_says_that_it_runs_while_it_runs(call, tmp_path):
 
 
 def test_rates_are_never_rounded_to_all_or_nothing():
-    assert [_percent(rate) for rate in (0.0, 1e-6, 0.5, 1 - 1e-6, 1.0)] == [
+    assert [percent(rate) for rate in (0.0, 1e-6, 0.5, 1 - 1e-6, 1.0)] == [
         "0.00 %",
         "<0.01 %",
         "50.00 %",

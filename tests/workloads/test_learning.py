@@ -28,7 +28,7 @@ from yieldkit.workloads.moe import MoeShape, moe_training
 
 STEPS = 200
 SIZES = {"layers": 1, "width": 32, "heads": 4, "context": 16, "sequences": 4}
-LARGER = {"layers": 2, "width": 128, "heads": 16, "context": 32, "sequences": 16}
+LARGER = {"layers": 2, "width": 128, "heads": 16, "context": 16, "sequences": 16}
 MAKERS: dict[type[Any], Any] = {
     CnnShape: cnn_training, MlpShape: mlp_training, GptShape: gpt_training, MoeShape: moe_training,
 }  # fmt: skip
@@ -52,7 +52,7 @@ def accuracy(shape: Any, steps: int) -> float:
     [
         (CnnShape(), 8, STEPS, "248041f160cd88b6"),
         (MlpShape(), 8, STEPS, "a0811c8cb1aaab04"),
-        (MoeShape(**SIZES), 4, 240, "3797bf23b9237741"),
+        (MoeShape(**SIZES), 4, 240, "b8ee136f3c466ee5"),
     ],
     ids=["cnn", "mlp", "moe"],
 )
@@ -89,7 +89,7 @@ def test_accuracy_takes_whole_batches_only() -> None:
 
 
 def test_the_mixture_learns_as_well_as_the_dense_model_of_the_same_active_size() -> None:
-    # Measured over the last 40 steps: 2.764 nats against 2.781 of the GPT on the same batches.
+    # Measured over the last 40 steps: 2.773 nats against 2.781 of the GPT on the same batches.
     moe = float(np.mean(trained(MoeShape(**SIZES), 4, 240).losses[-40:]))
     dense = float(np.mean(trained(GptShape(**SIZES), 4, 240).losses[-40:]))
     assert moe < dense + 0.03
@@ -105,7 +105,7 @@ def shares(balance: float) -> npt.NDArray[np.float64]:
 
 
 def test_the_balancing_loss_spreads_the_tokens() -> None:
-    # Measured 0.23 to 0.28 for each of the four, and 0.05 to 0.46 without it.
+    # Measured 0.22 to 0.28 for each of the four, and 0.06 to 0.41 without it.
     assert np.abs(shares(0.1) - 0.25).max() < 0.05
     assert np.abs(shares(0.0) - 0.25).max() > 0.15
 

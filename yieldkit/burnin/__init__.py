@@ -10,12 +10,22 @@ from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
     from yieldkit.burnin.campaign import Campaign, CampaignRun, Replay
+    from yieldkit.burnin.compare import Comparison, compare_runs
     from yieldkit.burnin.dask_executor import dask_crew, dask_executor
     from yieldkit.burnin.example import EXAMPLE_SPEC
+    from yieldkit.burnin.export import Exported, export_columns, export_csv, export_parquet
     from yieldkit.burnin.merge import Merged, merge_runs
     from yieldkit.burnin.outcomes import outcome_table
     from yieldkit.burnin.progress import show_progress
     from yieldkit.burnin.runner import Progress, TrialFailure
+    from yieldkit.burnin.screening import (
+        Screening,
+        ScreeningRow,
+        ScreeningWorkload,
+        parts_of_each_kind,
+        screen,
+        screening_table,
+    )
     from yieldkit.burnin.spec import CampaignSpec
     from yieldkit.burnin.stopping import StopRequest, stop_on_signals
     from yieldkit.burnin.tally import Tally
@@ -29,19 +39,31 @@ _HOMES: Final = {
     "Campaign": "campaign",
     "CampaignRun": "campaign",
     "CampaignSpec": "spec",
+    "Comparison": "compare",
+    "Exported": "export",
     "Merged": "merge",
     "Progress": "runner",
     "Replay": "campaign",
+    "Screening": "screening",
+    "ScreeningRow": "screening",
+    "ScreeningWorkload": "screening",
     "StopRequest": "stopping",
     "Tally": "tally",
     "TrialFailure": "runner",
     "TrialRecord": "trial",
     "baseline_of": "verdict",
+    "compare_runs": "compare",
     "dask_crew": "dask_executor",
     "dask_executor": "dask_executor",
+    "export_columns": "export",
+    "export_csv": "export",
+    "export_parquet": "export",
     "merge_runs": "merge",
     "open_bench": "trial",
     "outcome_table": "outcomes",
+    "parts_of_each_kind": "screening",
+    "screen": "screening",
+    "screening_table": "screening",
     "show_progress": "progress",
     "stop_on_signals": "stopping",
     "verdict_of": "verdict",
@@ -54,19 +76,31 @@ __all__ = [
     "Campaign",
     "CampaignRun",
     "CampaignSpec",
+    "Comparison",
+    "Exported",
     "Merged",
     "Progress",
     "Replay",
+    "Screening",
+    "ScreeningRow",
+    "ScreeningWorkload",
     "StopRequest",
     "Tally",
     "TrialFailure",
     "TrialRecord",
     "baseline_of",
+    "compare_runs",
     "dask_crew",
     "dask_executor",
+    "export_columns",
+    "export_csv",
+    "export_parquet",
     "merge_runs",
     "open_bench",
     "outcome_table",
+    "parts_of_each_kind",
+    "screen",
+    "screening_table",
     "show_progress",
     "stop_on_signals",
     "verdict_of",

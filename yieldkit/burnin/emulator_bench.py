@@ -21,6 +21,7 @@ from yieldkit.emulator.placement import Placement
 from yieldkit.emulator.running import ACTED_OUT
 from yieldkit.errors import BadInput
 from yieldkit.faults import FaultEvent, FaultPlan, FaultSampler
+from yieldkit.faults.host_places import HOST_PLACES
 from yieldkit.faults.models import apply_model
 from yieldkit.files import fingerprint
 from yieldkit.rng import generator
@@ -28,7 +29,7 @@ from yieldkit.rng import generator
 if TYPE_CHECKING:
     from yieldkit.wafer import WaferSpec
 
-__all__ = ["EmulatorBench", "check_spec", "open_bench"]
+__all__ = ["EmulatorBench", "check_spec", "count_classes", "open_bench"]
 
 
 def check_spec(tables: Mapping[str, Any]) -> list[tuple[str, str]]:
@@ -124,9 +125,7 @@ class EmulatorBench:
     @cached_property
     def classes(self) -> tuple[FaultClass, ...]:
         """Classes of faults of the spec's kinds, with their populations."""
-        kinds = [kind for kind, weight in self.spec.faults.kinds.items() if weight > 0]
-        found = dict.fromkeys(one for kind in kinds for one in self.sampler.of_kind(kind))
-        return tuple(FaultClass(*one, units=self.sampler.units(one)) for one in found)
+        return classes_of(self.spec, self.sampler)
 
     @cached_property
     def strata(self) -> Strata:
@@ -150,7 +149,7 @@ class EmulatorBench:
         kind = self._kind_of.get(fault.site, fault.site)
         truth: dict[str, Any] = {"kind": kind, **event.to_dict()}
         truth["logical"] = None if core is None else list(core)
-        truth["bypassed"] = core is None
+        truth["bypassed"] = core is None and event.place not in HOST_PLACES
         metrics = self._metrics(result, event)
         site, bit, phase = fault[:3]
         return TrialRecord(
@@ -204,11 +203,7 @@ def open_bench(spec: CampaignSpec) -> EmulatorBench:
     golden = run_golden(
         lowered, placement, int(p["steps"]), queue_depth=depth, weights=weights, runs=int(p.get("clean_runs", 1))
     )
-    sites = None
-    if spec.faults.sites == "all":
-        mask = chain.wafer.present_mask()
-        sites = tuple((int(r), int(c)) for r, c in np.argwhere(mask))
-    sampler = FaultSampler(lowered, placement, int(p["steps"]), sites)
+    sampler = _sampler(spec, chain, lowered, placement, int(p["steps"]))
     digest = fingerprint(
         {
             "program": program.fingerprint,
@@ -218,6 +213,36 @@ def open_bench(spec: CampaignSpec) -> EmulatorBench:
         }
     )
     return EmulatorBench(spec, chain, golden, sampler, depth, digest)
+
+
+def count_classes(spec: CampaignSpec) -> tuple[FaultClass, ...]:
+    """Classes of faults of a campaign with their populations, without running anything but its traffic.
+
+    Raises:
+        AnswerIsNo, BadInput: as `open_bench`.
+    """
+    chain = build_chain(spec.wafer, seed=spec.campaign.seed)
+    fabric = chain.booted()
+    p = program_parameters(spec.program.kind, spec.program.parameters)
+    program = make_program(spec.program.kind, p)
+    lowered = lower(program, sram_words=chain.wafer.machine.sram_words)
+    return classes_of(spec, _sampler(spec, chain, lowered, Placement.of(program, fabric), int(p["steps"])))
+
+
+def classes_of(spec: CampaignSpec, sampler: FaultSampler) -> tuple[FaultClass, ...]:
+    """Classes of faults of the kinds that a spec gives a weight to."""
+    kinds = [kind for kind, weight in spec.faults.kinds.items() if weight > 0]
+    found = dict.fromkeys(one for kind in kinds for one in sampler.of_kind(kind))
+    return tuple(FaultClass(*one, units=sampler.units(one)) for one in found)
+
+
+def _sampler(
+    spec: CampaignSpec, chain: WaferChain, lowered: Lowered, placement: Placement, steps: int
+) -> FaultSampler:  # fmt: skip
+    sites = None
+    if spec.faults.sites == "all":
+        sites = tuple((int(r), int(c)) for r, c in np.argwhere(chain.wafer.present_mask()))
+    return FaultSampler(lowered, placement, steps, sites)
 
 
 def check_protection(wafer: WaferSpec) -> None:

@@ -31,9 +31,15 @@ _UNUSED: Final = "unused"
 
 
 def outcome_rows(
-    tally: Tally, *, by: str = "kind", confidence: float = 0.95, strata: Strata | None = None, live: bool = False
+    tally: Tally,
+    *,
+    by: str = "kind",
+    confidence: float = 0.95,
+    strata: Strata | None = None,
+    live: bool = False,
+    labels: Sequence[str] = (),
 ) -> list[dict[str, Any]]:
-    """The rows of `outcome_table` as plain values.
+    """The rows of `outcome_table` as plain values, and `effective_n`, the simple random trials that know as much.
 
     Args:
         tally: counts.
@@ -41,18 +47,19 @@ def outcome_rows(
         confidence: of the intervals.
         strata: of the campaign, where rates are weighted by a design.
         live: leave out the trials that struck a bit nothing reads.
+        labels: rows for these; for those seen anywhere when empty.
 
     Raises:
         BadInput: unknown axis, or trials without classes where they are needed.
     """
     if by not in AXES:
         raise BadInput("by must be one of " + ", ".join(AXES), value=by)
+    labels = list(labels or tally.by_label())
     if strata is None and by == "kind" and not live:
-        return _counted(tally, [None, *tally.kinds], by, confidence)
+        return _counted(tally, [(kind, label) for kind in (None, *tally.kinds) for label in labels], confidence)
     if not tally.cells and tally.n:
         raise BadInput("the bench of this campaign does not tell the class of a fault", cure='use by="kind"')
     cells = {cell: count for cell, count in tally.cells.items() if not live or cell.bit != _UNUSED}
-    labels = list(tally.by_label())
     rows = []
     for value in [None, *sorted({str(getattr(cell, by)) for cell in cells})] if labels else []:
         inside = {cell: count for cell, count in cells.items() if value in (None, getattr(cell, by))}
@@ -145,24 +152,24 @@ def simple_rate(cells: Mapping[Cell, int], label: str) -> DesignRate:
 
 
 def _bounds(rate: DesignRate, confidence: float) -> dict[str, float]:
-    found = {"rate": float(rate.rate)}
+    found = {"rate": float(rate.rate), "effective_n": float(rate.effective_n)}
     for method in ("wilson", "exact"):
         low, high = design_interval(rate, method=method, confidence=confidence)
         found |= {f"{method}_low": float(low), f"{method}_high": float(high)}
     return found
 
 
-def _counted(tally: Tally, kinds: Sequence[str | None], by: str, confidence: float) -> list[dict[str, Any]]:
-    """Counts by kind of fault, which every bench tells."""
-    cells = [(kind, label) for kind in kinds for label in tally.by_label()]
+def _counted(tally: Tally, cells: Sequence[tuple[str | None, str]], confidence: float) -> list[dict[str, Any]]:
+    """Counts by (kind of fault, label), which every bench tells."""
     count = np.array([tally.count(kind=kind, label=label) for kind, label in cells], dtype=np.int64)
     n = np.array([tally.count(kind=kind) for kind, _ in cells], dtype=np.int64)
     columns = {
-        by: [ALL_KINDS if kind is None else kind for kind, _ in cells],
+        "kind": [ALL_KINDS if kind is None else kind for kind, _ in cells],
         "label": [label for _, label in cells],
         "count": count.tolist(),
         "n": n.tolist(),
         "rate": (count / np.maximum(n, 1)).tolist(),
+        "effective_n": n.astype(np.float64).tolist(),
     }
     for name, interval in (("wilson", wilson_interval), ("exact", clopper_pearson_interval)):
         low, high = interval(count, n, confidence=confidence)

@@ -11,12 +11,15 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from yieldkit.cli import emit, json_option
+from yieldkit.cli.burnin_folders import compare, export, merge
+from yieldkit.cli.burnin_screen import screen
+from yieldkit.cli.burnin_strata import check, fit_lines, outcomes, percent, weighted_outcomes
 from yieldkit.errors import AnswerIsNo, BadFile, BadInput
 
 if TYPE_CHECKING:
     from yieldkit.burnin.campaign import Campaign, CampaignRun
 
-__all__ = ["command"]
+__all__ = ["benches_of", "command", "standing"]
 
 _FOLDER = click.Path(path_type=Path)
 _FILE = click.Path(path_type=Path)
@@ -52,6 +55,10 @@ def command() -> None:
     """
 
 
+for _further in (check, compare, export, merge, outcomes, screen):
+    command.add_command(_further)
+
+
 @command.command()
 @click.argument("spec", type=_FILE)
 @click.option("--out", type=_FOLDER, required=True, help="Folder of the run; resumed when it holds one.")
@@ -73,7 +80,7 @@ def run(
     """Run the campaign of SPEC in a folder, or what is missing of it."""
     from yieldkit.burnin.campaign import Campaign
 
-    campaign = Campaign.from_toml(spec, overrides=overrides, benches=_benches(benches))
+    campaign = Campaign.from_toml(spec, overrides=overrides, benches=benches_of(benches))
     _go(campaign, out, jobs, dask, part, as_json)
 
 
@@ -96,7 +103,7 @@ def resume(
     """Go on with the run in FOLDER; --set may raise its budget or change when it stops."""
     from yieldkit.burnin.campaign import CampaignRun
 
-    kept = CampaignRun.load(folder, overrides=overrides, benches=_benches(benches))
+    kept = CampaignRun.load(folder, overrides=overrides, benches=benches_of(benches))
     _go(kept.campaign, folder, jobs, dask, part, as_json)
 
 
@@ -107,7 +114,7 @@ def status(folder: Path, as_json: bool) -> None:
     """Say where the run in FOLDER stands, also while it runs."""
     from yieldkit.burnin.campaign import CampaignRun
 
-    facts, text = _standing(CampaignRun.load(folder))
+    facts, text = standing(CampaignRun.load(folder))
     emit(facts, text, as_json=as_json)
 
 
@@ -121,7 +128,7 @@ def replay(folder: Path, k: int, benches: tuple[str, ...], as_json: bool) -> Non
     from yieldkit.burnin.campaign import CampaignRun
     from yieldkit.burnin.verdict import baseline_of, verdict_of
 
-    kept = CampaignRun.load(folder, benches=_benches(benches))
+    kept = CampaignRun.load(folder, benches=benches_of(benches))
     outcome = kept.replay(k)
     try:
         verdict = verdict_of(outcome.record, baseline=baseline_of(kept.clean_observations))
@@ -149,48 +156,6 @@ def replay(folder: Path, k: int, benches: tuple[str, ...], as_json: bool) -> Non
     emit(facts, "\n".join(lines), as_json=as_json)
     if outcome.equal is False:
         raise AnswerIsNo(f"trial {k} is not what is stored in {folder}: other code, or a damaged store")
-
-
-@command.command()
-@click.argument("folders", type=_FOLDER, nargs=-1, required=True, metavar="FOLDER...")
-@click.option("--out", type=_FOLDER, required=True, help="Folder of the joined run; one that is there is added to.")
-@json_option
-def merge(folders: tuple[Path, ...], out: Path, as_json: bool) -> None:
-    """Join runs of one campaign, such as its parts, into one that can be gone on with.
-
-    A trial that two of them have must be the same in both. The order of the folders does not matter.
-    """
-    from yieldkit.burnin.merge import merge_runs
-
-    joined = merge_runs(folders, out)
-    facts, text = _standing(joined.run)
-    last = f"{joined.added} trials added, {joined.shared} were in more than one folder"
-    emit({**facts, "added": joined.added, "shared": joined.shared}, f"{text}\n{last}", as_json=as_json)
-
-
-@command.command()
-@click.argument("folder", type=_FOLDER)
-@click.option(
-    "--csv", "target", type=click.Path(path_type=Path, allow_dash=True), required=True, help="File, - for stdout."
-)
-@json_option
-def export(folder: Path, target: Path, as_json: bool) -> None:
-    """Write the trials of the run in FOLDER as a table; lists become JSON text."""
-    import json
-
-    from yieldkit.burnin.campaign import CampaignRun
-    from yieldkit.files import write_text
-
-    frame = CampaignRun.load(folder).to_frame()
-    for column in frame.columns[frame.map(lambda value: isinstance(value, list | dict)).any()]:
-        frame[column] = frame[column].map(lambda value: json.dumps(value) if isinstance(value, list | dict) else value)
-    table = frame.to_csv(index=False, lineterminator="\n")
-    if str(target) == "-":
-        click.echo(table, nl=False)
-        return
-    write_text(target, table)
-    facts = {"rows": len(frame), "columns": list(frame.columns), "file": str(target)}
-    emit(facts, f"{len(frame)} trials written to {target}", as_json=as_json)
 
 
 @command.command()
@@ -231,16 +196,24 @@ def _go(campaign: Campaign, folder: Path, jobs: int, dask: str, part: str, as_js
         steps = campaign.iter_run(folder, jobs=jobs, make_executor=make_executor, stop=stop, part=part, options=options)
         for step in show_progress(steps, stream=sys.stderr):
             added = step.added
-    facts, text = _standing(CampaignRun.load(folder, benches=campaign.benches))
+    facts, text = standing(CampaignRun.load(folder, benches=campaign.benches))
     emit({**facts, "added": added}, f"{text}\n{added} trials added", as_json=as_json)
 
 
-def _standing(run: CampaignRun) -> tuple[dict[str, Any], str]:
-    from yieldkit.burnin.outcomes import ALL_KINDS, outcome_rows
+def standing(run: CampaignRun) -> tuple[dict[str, Any], str]:
+    """Where a run stands, as facts and as text."""
+    from yieldkit.burnin.fit import fit_rows, protection_of
+    from yieldkit.burnin.outcomes import ALL_KINDS
+    from yieldkit.burnin.progress import clock
 
     decision, tally, running, finished = run.decision, run.tally(), run.running, run.finished
     state = "running" if running else ("finished" if finished else "can be resumed")
-    outcomes = outcome_rows(tally)
+    pulse = run.pulse
+    outcomes = weighted_outcomes(run)
+    spec = run.campaign.spec
+    fit = fit_rows(run) if spec.rates and tally.cells else []
+    protection = dict(protection_of(spec))
+    eta = None if pulse is None or not pulse.added else (decision.limit - tally.n) / pulse.rate_per_s
     facts = {
         "folder": str(run.folder),
         "name": run.campaign.spec.campaign.name,
@@ -253,29 +226,32 @@ def _standing(run: CampaignRun) -> tuple[dict[str, Any], str]:
         "limit": decision.limit,
         "limit_is_final": decision.final,
         "reason": decision.reason,
+        "rate_per_s": None if pulse is None else pulse.rate_per_s,
+        "eta_s": eta,
+        "last_commit_s": None if pulse is None else pulse.age_s,
         "outcomes": outcomes,
+        "fit": fit,
+        "protection": protection,
     }
     why = {"budget": "the budget", "half_width": "the interval is narrow enough", "": "the next decision"}
     lines = [
         f"{facts['name']} (seed {facts['seed']}, {facts['fingerprint']}) in {run.folder}: {state}",
         f"{tally.n} of {decision.limit} trials ({why[decision.reason]})",
     ]
+    if pulse is not None and eta is not None:
+        lines.append(f"{pulse.rate_per_s:.3g} trials/s, {clock(eta)} left; last commit {pulse.age_s:.0f} s ago")
     rows = [row for row in outcomes if row["kind"] == ALL_KINDS]
     width = max((len(row["label"]) for row in rows), default=0)
     for row in rows:
-        rate, low, high = (_percent(row[name]) for name in ("rate", "wilson_low", "wilson_high"))
+        rate, low, high = (percent(row[name]) for name in ("rate", "wilson_low", "wilson_high"))
         lines.append(f"  {row['label']:<{width}}  {row['count']:>7}  {rate:>8}  [{low}, {high}]")
     if rows:
-        lines.append(f"  n = {tally.n}; in brackets the 95 % Wilson interval")
+        weighted = ", weighted by the design" if spec.strata is not None or spec.faults.importance else ""
+        lines.append(f"  n = {tally.n}; in brackets the 95 % Wilson interval{weighted}")
+        lines.append("  protection: " + ", ".join(f"{name} {value}" for name, value in protection.items()))
+    if fit:
+        lines += ["failures in time:", *fit_lines([row for row in fit if row["site"] == "all"])]
     return facts, "\n".join(lines)
-
-
-def _percent(rate: float) -> str:
-    """Two decimals; 0 % and 100 % only when it is exactly that."""
-    text = f"{100 * rate:.2f} %"
-    if text == "0.00 %" and rate > 0:
-        return "<0.01 %"
-    return ">99.99 %" if text == "100.00 %" and rate < 1 else text
 
 
 def _fields(part: dict[str, Any]) -> list[str]:
@@ -283,7 +259,8 @@ def _fields(part: dict[str, Any]) -> list[str]:
     return [f"  {name:<{width}}  {value}" for name, value in part.items()]
 
 
-def _benches(pairs: tuple[str, ...]) -> dict[str, str]:
+def benches_of(pairs: tuple[str, ...]) -> dict[str, str]:
+    """Kinds of bench and their modules from KIND=MODULE."""
     benches = {}
     for pair in pairs:
         kind, equals, module = pair.partition("=")

@@ -12,6 +12,7 @@ from yieldkit.cli.emulate_calibrate import calibrate
 from yieldkit.cli.emulate_check import check
 from yieldkit.cli.emulate_dump import dump
 from yieldkit.cli.emulate_faults import events_of
+from yieldkit.cli.emulate_program import program
 
 if TYPE_CHECKING:
     from yieldkit.emulator import RunResult
@@ -30,7 +31,7 @@ _BINS = 240
 _LINES = 12
 """Lines of a wait-for graph that are shown unasked."""
 
-for _one in (calibrate, check, dump):
+for _one in (calibrate, check, dump, program):
     command.add_command(_one)
 
 
@@ -52,64 +53,6 @@ def _fabric(
         raise BadInput("--image needs the wafer it is for: --preset NAME or --spec FILE")
     wafer = chosen_wafer(preset, str(spec) if spec is not None else None)
     return Fabric.boot(FirmwareImage.load(str(image)), wafer, wafer_id=wafer_id)
-
-
-@command.command("program")
-@click.argument("kind", type=click.Choice(["gpt_training", "gpt_forward", "gpt_decode", "stencil", "cg"]))
-@click.option("--out", type=click.Path(path_type=Path), required=True, help="Write the program to this file.")
-@click.option("--rows", type=click.IntRange(min=1), default=8, show_default=True)
-@click.option("--cols", type=click.IntRange(min=1), default=8, show_default=True, help="For gpt_decode: the side.")
-@click.option("--dtype", type=click.Choice(["bf16", "fp16", "fp32"]), default="bf16", show_default=True)
-@click.option("--layers", type=click.IntRange(min=1), default=2, show_default=True)
-@click.option("--width", type=click.IntRange(min=1), default=64, show_default=True)
-@click.option("--heads", type=click.IntRange(min=1), default=8, show_default=True)
-@click.option("--context", type=click.IntRange(min=2), default=32, show_default=True)
-@click.option("--sequences", type=click.IntRange(min=1), default=8, show_default=True)
-@click.option("--depth", type=click.IntRange(min=1), default=16, show_default=True, help="Points a core; stencil, cg.")
-@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True)
-@json_option
-def make_program(
-    kind: str,
-    out: Path,
-    rows: int,
-    cols: int,
-    dtype: str,
-    layers: int,
-    width: int,
-    heads: int,
-    context: int,
-    sequences: int,
-    depth: int,
-    seed: int,
-    *,
-    as_json: bool,
-) -> None:
-    """Write a program as a file of data."""
-    from yieldkit.emulator import lower
-    from yieldkit.workloads import GptShape, cg, gpt_decode, gpt_forward, gpt_training, stencil
-
-    shape = GptShape(layers=layers, width=width, heads=heads, context=context, sequences=sequences)
-    if kind in ("stencil", "cg"):
-        program = (cg if kind == "cg" else stencil)(rows=rows, cols=cols, depth=depth, seed=seed)
-    elif kind == "gpt_decode":
-        program = gpt_decode(shape, side=cols, dtype=dtype, seed=seed)
-    else:
-        make = gpt_training if kind == "gpt_training" else gpt_forward
-        program = make(shape, rows=rows, cols=cols, dtype=dtype, seed=seed)
-    lowered = lower(program)
-    path = program.save(out)
-    top = max(low.table_base for low in lowered.launches)
-    facts = {
-        "path": str(path),
-        "fingerprint": program.fingerprint,
-        "launches": len(program.launches),
-        "phases": len(program.phases),
-        "lowest_table_base": top,
-    }
-    text = (
-        f"{path}: {program.name}, {len(program.launches)} launches, {len(program.phases)} phases, {program.fingerprint}"
-    )
-    emit(facts, text, as_json=as_json)
 
 
 @command.command("run")

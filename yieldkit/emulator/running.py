@@ -21,7 +21,6 @@ from yieldkit.emulator.lowering import Lowered, LoweredLaunch, lower
 from yieldkit.emulator.memoryx import MemoryX
 from yieldkit.emulator.placement import FabricView, Placement, link_pitches
 from yieldkit.emulator.scan import LogicalScan
-from yieldkit.emulator.secded import CODES
 from yieldkit.emulator.symptoms import (
     COMPLETED,
     CORRUPTION_DETECTED,
@@ -42,10 +41,9 @@ __all__ = [
     "RunResult",
     "Telemetry",
     "check_protection",
-    "link_guard",
+    "protection_options",
     "run",
     "run_job",
-    "sram_code_of",
     "sram_words_of",
     "symptoms_of",
 ]
@@ -180,8 +178,7 @@ def run(
     options: dict[str, Any] = {
         "queue_depth": depth,
         "threads": threads,
-        "guard": link_guard(fabric),
-        "sram_code": sram_code_of(fabric),
+        **protection_options(fabric),
     }
     if executor == "tensor":
         options["taps"] = taps
@@ -328,18 +325,13 @@ def symptoms_of(job: Job, placement: Placement, planned: int, telemetry: Telemet
     )
 
 
-ACTED_OUT: Final[Mapping[str, Collection[str]]] = {"sram": CODES, "links": LINK_PROTECTIONS}
+ACTED_OUT: Final[Mapping[str, Collection[str]]] = {"sram": ("none", "parity", "secded"), "links": LINK_PROTECTIONS}
 """Protections whose effects are acted out."""
 
 
-def link_guard(fabric: FabricView) -> LinkGuard:
-    """Protection of a wafer's links, as an option of every executor (`guard`)."""
-    return LinkGuard(_protection(fabric, "links"))
-
-
-def sram_code_of(fabric: FabricView) -> str:
-    """Protection of a wafer's SRAM, as an option of every executor (`sram_code`)."""
-    return _protection(fabric, "sram")
+def protection_options(fabric: FabricView) -> dict[str, Any]:
+    """Protection of a wafer's links and SRAM, as options of every executor."""
+    return {"guard": LinkGuard(_protection(fabric, "links")), "sram_code": _protection(fabric, "sram")}
 
 
 def check_protection(fabric: FabricView) -> None:

@@ -35,13 +35,15 @@ from yieldkit.emulator.layouts import OUT, STREAM, SUM, Layout, Plan, Widen, com
 from yieldkit.emulator.links import LinkGuard
 from yieldkit.emulator.lowering import Lowered, LoweredLaunch
 from yieldkit.emulator.machine import LaunchResult, Machine
+from yieldkit.emulator.part_runs import links_from_start, never_read, part_of, streams_of, struck_part
 from yieldkit.emulator.partials import CleanLaunch
 from yieldkit.emulator.plans import plans_of
 from yieldkit.emulator.reference import ReferenceExecutor
+from yieldkit.emulator.scan import LogicalScan
 from yieldkit.emulator.secded import read_pattern
 from yieldkit.emulator.windows import Window
 from yieldkit.errors import BadInput
-from yieldkit.workloads.program import Compute, Gemm, Gemv, Phase, StreamIn, StreamOut, WGrad, tensors_of
+from yieldkit.workloads.program import Compute, Gemm, Gemv, Phase, StreamIn, StreamOut, WGrad, tensors_of, written_by
 
 __all__ = ["ReferenceExecutor", "TensorExecutor"]
 
@@ -49,6 +51,8 @@ F32 = npt.NDArray[np.float32]
 
 WINDOW_FROM: Final = 32
 """Cores of a rectangle from which on a window and its golden traffic cost less than the whole."""
+DEEP: Final = 16
+"""Words of a queue where the depth does not matter; chosen by measurement."""
 LARGEST_BYTES: Final = 8 << 30
 """Memory of the machine's cores and queues that is still taken for a launch of the whole rectangle."""
 
@@ -64,8 +68,8 @@ class TensorExecutor:
         window_from: cores of a rectangle from which on windows are tried before the whole.
         largest_bytes: memory of all cores and their queues from which on the whole is not run word by word.
         sequence: links number their words.
-        sram_code: protection of SRAM.
         guard: protection of links in full.
+        sram_code: protection of SRAM.
 
     Attributes:
         handed_on: launches that were not followed here.
@@ -82,8 +86,8 @@ class TensorExecutor:
         window_from: int = WINDOW_FROM,
         largest_bytes: int = LARGEST_BYTES,
         sequence: bool = False,
-        sram_code: str = "none",
         guard: LinkGuard | str | None = None,
+        sram_code: str = "none",
     ) -> None:
         if threads < 1:
             raise BadInput("threads must be at least 1", value=threads)
@@ -172,8 +176,23 @@ class TensorExecutor:
             check_input(self.program, fed, streams[fed.stream])
         outputs: dict[str, F32] = {}
         taps: dict[str, F32] = {}
+        self._phases(low, streams, hooks, (0, len(low.launch.phases)), outputs, taps, held)
+        return LaunchResult(True, outputs, taps)
+
+    def _phases(
+        self,
+        low: LoweredLaunch,
+        streams: Mapping[str, F32],
+        hooks: LaunchHooks,
+        numbers: tuple[int, int],
+        outputs: dict[str, F32],
+        taps: dict[str, F32],
+        held: list[dict[str, F32]] | None = None,
+    ) -> None:
+        """Run phases numbers[0] .. numbers[1] - 1 of a launch here."""
         first = sum(len(other.launch.phases) for other in self.lowered.launches[: low.index])
-        for number, phase in enumerate(low.launch.phases):
+        for number in range(*numbers):
+            phase = low.launch.phases[number]
             for hook in hooks.sram:
                 if hook.phase == number:
                     self._change(low, hook)
@@ -183,13 +202,10 @@ class TensorExecutor:
             self._run(first + number, phase, streams, outputs, taps)
             for name in self._plans.dead[first + number]:
                 self._drop(name)
-        return LaunchResult(True, outputs, taps)
 
     def _follows(self, low: LoweredLaunch, hooks: LaunchHooks) -> bool:
-        if hooks != LaunchHooks(sram=hooks.sram, links=hooks.links):
-            return False
         # A link that only holds words up changes nothing but time.
-        if not all(hook.delay for hook in hooks.links):
+        if hooks != LaunchHooks(sram=hooks.sram, links=tuple(hook for hook in hooks.links if hook.delay)):
             return False
         for hook in hooks.sram:
             if hook.lasts or self.sram_code != "none":
@@ -202,15 +218,24 @@ class TensorExecutor:
 
     def _hand_on(self, low: LoweredLaunch, streams: Mapping[str, F32], hooks: LaunchHooks) -> LaunchResult:
         self.handed_on += 1
+        result = self._in_part(low, streams, hooks)
+        if result is not None:
+            return result
         if self.machine is None and self.rows * self.cols >= self.window_from:
             # Only what concerns words and their order can end a launch in another way than clean.
-            struck = bool(hooks.routes or hooks.registers or hooks.indices or hooks.switches)
-            struck = struck or any(in_tables(low, hook.address) for hook in hooks.sram)
+            control = hooks.routes or hooks.registers or hooks.indices or hooks.switches
+            struck = bool(control) or any(in_tables(low, hook.address) for hook in hooks.sram)
             counted = None
             lost = any(hook.drop or hook.duplicate for hook in hooks.links)
             if struck or lost or hooks.withheld or any(hook.credit for hook in hooks.links):
-                depth, code = self.queue_depth, self.sram_code
-                counted = count_launch(self.lowered, low, hooks, queue_depth=depth, guard=self.guard, sram_code=code)
+                counted = count_launch(
+                    self.lowered,
+                    low,
+                    hooks,
+                    queue_depth=self.queue_depth,
+                    guard=self.guard,
+                    sram_code=self.sram_code,
+                )
             # Where links number their words, a lost one shows at the router behind, which a window may not hold.
             seen = lost and self.guard.kind == "sequence"
             if (counted is None or counted.completed) and not (seen or hooks.withheld or self._lasts(low, hooks)):
@@ -239,6 +264,82 @@ class TensorExecutor:
         if result.completed and golden and left is not None:
             self.machine, self.wrong = None, left
         return result
+
+    def _in_part(self, low: LoweredLaunch, streams: Mapping[str, F32], hooks: LaunchHooks) -> LaunchResult | None:
+        """Run here all phases but those that the fault can touch (see `part_runs`); None where that is all of them."""
+        if self.machine is not None or self.sram_code != "none" or self._after(low).tables_id == low.tables_id:
+            return None
+        if hooks.links and self.guard.kind != "none":
+            return None
+        unread = never_read(low, hooks)
+        part = None
+        if unread is None and self.rows * self.cols < self.window_from:
+            part = struck_part(self.lowered, low, hooks, self.queue_depth)
+        if unread is None and part is None:
+            return None
+        state_hash = self._hash_of_whole(low, streams, hooks)
+        if part is None:
+            self.settled["unread"] += 1
+            clean = self._follow(low, streams, LaunchHooks())
+            seen = LogicalScan(low.name, (), (), () if unread is None else (unread,), (), (), False, "")
+            return LaunchResult(True, clean.outputs, clean.taps, scan=WindowScan(seen, state_hash))
+        self.settled["part"] += 1
+        for fed in inputs_of(low.launch):
+            check_input(self.program, fed, streams[fed.stream])
+        outputs: dict[str, F32] = {}
+        taps: dict[str, F32] = {}
+        self._phases(low, streams, LaunchHooks(), (0, part.first), outputs, taps)
+        lost = any(hook.drop for hook in part.hooks.links)
+        # Where no word is lost, queues of any depth end alike, and deep ones make for fewer visits.
+        depth = self.queue_depth if lost else max(self.queue_depth, DEEP)
+        machine = Machine(self.lowered, queue_depth=depth, guard=self.guard)
+        alive = tuple(self.arrays)
+        for name in alive:
+            machine.write(name, self.arrays[name])
+        short = part_of(self.lowered, low, part.first, part.last, alive)
+        result = machine.launch(short, streams_of(short, streams), part.hooks)
+        outputs |= result.outputs
+        taps |= result.taps
+        scan = result.scan
+        if scan is not None and scan.links:
+            scan = replace(scan, links=links_from_start(self.lowered, low, part, scan.links, self.queue_depth))
+        known = None if scan is None else WindowScan(scan, state_hash)
+        if not result.completed or not machine.is_golden(None) or machine.state.position.any():
+            return self._ended_early(low, machine, replace(result, outputs=outputs, taps=taps, scan=known))
+        self._take_part(low, part.first, part.last, machine)
+        self._phases(low, streams, LaunchHooks(), (part.last + 1, len(low.launch.phases)), outputs, taps)
+        return LaunchResult(True, outputs, taps, scan=known)
+
+    def _take_part(self, low: LoweredLaunch, first: int, last: int, machine: Machine) -> None:
+        """What the phases of a part have written, in place of what was there; what ends with them is dropped."""
+        start = sum(len(other.launch.phases) for other in self.lowered.launches[: low.index])
+        for number in range(first, last + 1):
+            for name in written_by(low.launch.phases[number]):
+                self._put(name, compact_blocks(machine.read(name), self.lowered.tensors[name].over))
+        for number in range(first, last + 1):
+            for name in self._plans.dead[start + number]:
+                self._drop(name)
+
+    def _ended_early(self, low: LoweredLaunch, machine: Machine, result: LaunchResult) -> LaunchResult:
+        """A launch that left the machine in another state than the clean one, which goes on from there."""
+        self.machine = machine
+        following = self._after(low)
+        self.arrays, self._layout = {}, {}
+        for name in self._alive_after(low, following):
+            self._put(name, compact_blocks(machine.read(name), self.lowered.tensors[name].over))
+        self._compare_constants()
+        return result
+
+    def _hash_of_whole(self, low: LoweredLaunch, streams: Mapping[str, F32], hooks: LaunchHooks) -> Callable[[], str]:
+        """What the hash of the whole rectangle's state will be, worked out when it is asked for."""
+        start = {name: self.arrays[name].copy() for name in low.alive_at_start if name in self.arrays}
+        fed = {name: array.copy() for name, array in streams.items()}
+
+        def state_hash() -> str:
+            whole = self._loaded(low, start).launch(low, fed, hooks).scan
+            return whole.state_hash if whole is not None else ""
+
+        return state_hash
 
     def _struck_before(self, low: LoweredLaunch) -> LaunchHooks:
         """What struck words of earlier launches are to this one: words as stored, struck as it begins."""
@@ -322,6 +423,7 @@ class TensorExecutor:
             for name, array in self.arrays.items()
             if name in low.alive_at_start
         }
+        state_hash = self._hash_of_whole(low, streams, hooks)
         kept, self.keep_taps = self.keep_taps, True
         crossings, clean = self.traffic(low, streams)
         self.keep_taps = kept
@@ -357,12 +459,6 @@ class TensorExecutor:
         for name in self._alive_after(low, self._after(low)):
             self._take(name, window)
         self._compare_constants()
-        fed = {name: array.copy() for name, array in streams.items()}
-
-        def state_hash() -> str:
-            whole = self._loaded(low, start).launch(low, fed, hooks).scan
-            return whole.state_hash if whole is not None else ""
-
         return LaunchResult(
             True,
             patched_outputs(self.lowered, low, window, clean.outputs),

@@ -113,6 +113,11 @@ class WeakParts:
     parts: tuple[WeakPart, ...]
     wafer: str = ""
 
+    def __post_init__(self) -> None:
+        numbers = [part.number for part in self.parts]
+        if len(set(numbers)) < len(numbers):
+            raise BadInput("weak parts must have numbers that differ", value=numbers)
+
     def __len__(self) -> int:
         return len(self.parts)
 

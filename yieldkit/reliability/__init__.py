@@ -10,7 +10,13 @@ from yieldkit.reliability.acceleration import (
     voltage_power_factor,
 )
 from yieldkit.reliability.lifetimes import LimitedFailurePopulation, weibull_hazard, weibull_survival
-from yieldkit.reliability.proportions import clopper_pearson_interval, wilson_interval
+from yieldkit.reliability.proportions import (
+    clopper_pearson_interval,
+    difference_interval,
+    difference_test,
+    holm,
+    wilson_interval,
+)
 
 __all__ = [
     "BOLTZMANN_EV_PER_K",
@@ -18,6 +24,9 @@ __all__ = [
     "arrhenius_factor",
     "arrhenius_factor_k",
     "clopper_pearson_interval",
+    "difference_interval",
+    "difference_test",
+    "holm",
     "voltage_exponential_factor",
     "voltage_power_factor",
     "weibull_hazard",

@@ -43,10 +43,12 @@ class MoeShape(GptShape):
     """Sizes of a GPT with experts and of its batch.
 
     Attributes:
+        context: as in a GPT, but shorter by default: masks and what experts make of all tokens take room in a core.
         experts: of each mixture; each has the size of the MLP that it replaces.
         every: mixtures stand in layers every - 1, 2 every - 1, ...; 1: in all of them.
     """
 
+    context: int = 16
     experts: int = 4
     every: int = 1
 
@@ -59,7 +61,7 @@ class MoeShape(GptShape):
         super().check(rows, cols)
         if self.experts < 2 or not 1 <= self.every <= self.layers:
             raise BadInput(
-                f"a mixture needs 2 experts or more, in every 1st to {self.layers}th layer",
+                f"a mixture needs 2 experts or more, at least every {self.layers} layers",
                 value=(self.experts, self.every),
             )
 
@@ -250,29 +252,31 @@ class _Moe(Transformer):
         """The way back through gate, experts and router."""
         if not self.moe.mixes(layer):
             return super().mlp_backward(layer)
-        p, w, n, dc, E = f"f{layer}", f"l{layer}.", f"b{layer}", self.dc, self.moe.experts
-        axes, experts = self.rows_axes, range(E)
-        dx, y, gate = at("dx", m=dc, f=1), at(f"{p}.y", m=dc, f=1), at(f"{p}.gate", m=1)
-        s = at(self.per_token(f"{n}.dgate.s"), m=1)
-        dgate = self.row_sum(
-            f"{n}.dgate", Instr("mov", (("m", self.m),), s, self.zero), Instr("mac", axes, s, dx, y), source=s.tensor
-        )
-        self.route_backward(layer, dgate)
-        dy = self.activations(f"{n}.dy", dc, self.op)
-        self.b.compute(f"{n}.dy.scale", Instr("mul", axes, at(dy, m=dc, f=1), dx, gate))
-        u = self.gelu(f"{n}.u", f"{p}.h")
-        du = self.activations(f"{n}.du", 4 * dc)
+        p, w, n, dc = f"f{layer}", f"l{layer}.", f"b{layer}", self.dc
+        experts = range(self.moe.experts)
+        dy = self.cast(f"{n}.mlp.dy.cast", f"{n}.mlp.dy", "dx")
         own = self.activations(f"{n}.dy.expert", dc, self.op)
+        du = self.activations(f"{n}.du", 4 * dc)
         for expert in experts:
             self.b.compute(f"{n}.e{expert}.dy.pick", self.clear(own, dc), self.pick(own, dy, dc, layer, expert))
-            self.weight_gradient(f"{n}.e{expert}.w2.dw", u, own, f"{w}e{expert}.w2")
             # Rows of other experts' tokens are zero, so the sum over the experts holds each token's own gradient.
-            self.product(
-                f"{n}.e{expert}.du.gemm", own, du, f"{w}e{expert}.w2", transpose=True, accumulate=expert > 0
-            )  # fmt: skip
+            accumulate = expert > 0
+            self.product(f"{n}.e{expert}.du.gemm", own, du, f"{w}e{expert}.w2", transpose=True, accumulate=accumulate)
+        # du is the gradient without the gate, so u . du is the gate's own: the results need not be kept.
+        u = self.gelu(f"{n}.u", f"{p}.h")
+        of_u, of_du, gate = at(u, m=4 * dc, f=1), at(du, m=4 * dc, f=1), at(f"{p}.gate", m=1)
+        s = at(self.per_token(f"{n}.dgate.s"), m=1)
+        instrs = Instr("mov", (("m", self.m),), s, self.zero), Instr("mac", self.wide, s, of_u, of_du)
+        self.route_backward(layer, self.row_sum(f"{n}.dgate", *instrs, source=s.tensor))
+        self.b.compute(
+            f"{n}.gate.scale", Instr("mul", self.wide, of_u, of_u, gate), Instr("mul", self.wide, of_du, of_du, gate)
+        )
+        for expert in experts:
+            self.b.compute(f"{n}.e{expert}.dy.again", self.clear(own, dc), self.pick(own, dy, dc, layer, expert))
+            self.weight_gradient(f"{n}.e{expert}.w2.dw", u, own, f"{w}e{expert}.w2")
         dh = self.activations(f"{n}.dh", 4 * dc, self.op)
-        places = (at(name, m=4 * dc, f=1) for name in (dh, du, f"{p}.h"))
-        self.b.compute(f"{n}.dh.gelu", Instr("gelu_grad", self.wide, *places))
+        of_h = at(f"{p}.h", m=4 * dc, f=1)
+        self.b.compute(f"{n}.dh.gelu", Instr("gelu_grad", self.wide, at(dh, m=4 * dc, f=1), of_du, of_h))
         a, gain = self.norm_again(f"{p}.ln2", w + "ln2", f"{n}.ln2")
         da = self.activations(f"{n}.mlp.da", dc)
         mine = self.activations(f"{n}.dh.expert", 4 * dc, self.op)
@@ -281,9 +285,8 @@ class _Moe(Transformer):
                 f"{n}.e{expert}.dh.pick", self.clear(mine, 4 * dc), self.pick(mine, dh, 4 * dc, layer, expert)
             )
             self.weight_gradient(f"{n}.e{expert}.w1.dw", a, mine, f"{w}e{expert}.w1")
-            self.product(
-                f"{n}.e{expert}.da.gemm", mine, da, f"{w}e{expert}.w1", transpose=True, accumulate=expert > 0
-            )  # fmt: skip
+            accumulate = expert > 0
+            self.product(f"{n}.e{expert}.da.gemm", mine, da, f"{w}e{expert}.w1", transpose=True, accumulate=accumulate)
         self.router_gradient(layer, a, da)
         return da, gain
 

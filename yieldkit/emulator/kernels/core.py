@@ -41,7 +41,7 @@ from yieldkit.emulator.kernels.state import (
     pop,
     push,
 )
-from yieldkit.emulator.kernels.strikes import fire, strike_loaded, word_to_send, work_on_memory
+from yieldkit.emulator.kernels.strikes import fire, quiet_elements, strike_loaded, word_to_send, work_on_memory
 
 
 @fused
@@ -168,14 +168,16 @@ def run_core(state, triggers, taps, budget, core, burst):
         if done >= burst:
             return moved
         state.wait[core] = NOTHING
-        if triggers.armed[core] == 0:
+        quiet = quiet_elements(triggers, core, np.int64(state.executed[core]), np.int64(state.element[core]))
+        if quiet > 0:
             if not legal(state, core):
                 halt(state, core, E_ILLEGAL)
                 return True
             before = state.elements[core]
-            end, stirred = run_plain(state, taps, budget, core, burst - done)
+            limit = min(quiet, burst - done)
+            end, stirred = run_plain(state, taps, budget, core, limit)
             moved |= stirred
-            if end == WAITING:
+            if end == WAITING and (limit == burst - done or state.elements[core] - before < limit):
                 return moved
             if end == ENDED:
                 _end_task(state, core)

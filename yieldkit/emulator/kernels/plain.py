@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from yieldkit.emulator.kernels.scalar import canon, f32_bits
+from yieldkit.emulator.kernels.scalar import bits_f32, canon, f32_bits
 from yieldkit.emulator.kernels.state import (
     ADVANCE,
     BLOCKED,
@@ -35,6 +35,36 @@ def _loop(register, operand, level):
     if stride >= 32768:
         stride -= 65536
     return np.int64(word & np.uint32(0xFFFF)), stride
+
+
+@compiled
+def _stretch(sram, opcode, two, count, d, sd, fmt_d, memory_a, a, sa, fmt_a, memory_b, b, sb, fmt_b, va, vb):
+    """`count` elements whose operands are in memory or held, in order; returns the last values of A and B."""
+    if opcode == 6 and fmt_d == 0 and fmt_a < 2 and fmt_b < 2:
+        shift_a, shift_b = np.uint32(16 * fmt_a), np.uint32(16 * fmt_b)
+        for _ in range(count):
+            if memory_a:
+                va = bits_f32(np.uint32(sram[a] << shift_a))
+                a += sa
+            if memory_b:
+                vb = bits_f32(np.uint32(sram[b] << shift_b))
+                b += sb
+            sram[d] = f32_bits(canon(np.float32(bits_f32(sram[d]) + np.float32(va * vb))))
+            d += sd
+        return va, vb
+    for _ in range(count):
+        if memory_a:
+            va = decode(sram[a], fmt_a)
+            a += sa
+        if two and memory_b:
+            vb = decode(sram[b], fmt_b)
+            b += sb
+        if opcode == 6:
+            sram[d] = encode(compute(opcode, decode(sram[d], fmt_d), va, vb), fmt_d)
+        elif opcode != 8 or vb != np.float32(0.0):
+            sram[d] = encode(compute(opcode, np.float32(0.0), va, vb), fmt_d)
+        d += sd
+    return va, vb
 
 
 @compiled
@@ -105,6 +135,57 @@ def run_plain(state, taps, budget, core, burst):
                 break
             if done >= burst:
                 break
+            if (
+                memory_d
+                and not tapped
+                and (memory_a or (hold_a and a0 != 0))
+                and (not two or memory_b or (hold_b and b0 != 0))
+            ):
+                # To the end of the innermost loop that ends first there is nothing to wait for.
+                count = min(ed0 - d0, ea0 - a0, burst - done, most - elements)
+                if two:
+                    count = min(count, eb0 - b0)
+                at_d = base_d + d0 * sd0 + d1 * sd1 + d2 * sd2
+                at_a = base_a + a0 * sa0 + a1 * sa1 + a2 * sa2
+                at_b = base_b + b0 * sb0 + b1 * sb1 + b2 * sb2
+                far = count - 1
+                inside = min(at_d, at_d + far * sd0) >= 0 and max(at_d, at_d + far * sd0) < words
+                if memory_a:
+                    inside = inside and min(at_a, at_a + far * sa0) >= 0 and max(at_a, at_a + far * sa0) < words
+                if two and memory_b:
+                    inside = inside and min(at_b, at_b + far * sb0) >= 0 and max(at_b, at_b + far * sb0) < words
+                if count > 1 and inside:
+                    va, vb = _stretch(
+                        sram, opcode, two, count, at_d, sd0, fmt_d, memory_a, at_a, sa0, fmt_a, memory_b, at_b, sb0,
+                        fmt_b, va, vb,
+                    )  # fmt: skip
+                    element += count
+                    elements += count
+                    done += count
+                    moved = True
+                    d0 += count
+                    if d0 >= ed0:
+                        d0 = np.int64(0)
+                        d1 += 1
+                        if d1 >= ed1:
+                            d1 = np.int64(0)
+                            d2 += 1
+                    a0 += count
+                    if a0 >= ea0:
+                        a0 = np.int64(0)
+                        a1 += 1
+                        if a1 >= ea1:
+                            a1 = np.int64(0)
+                            a2 += 1
+                    if two:
+                        b0 += count
+                        if b0 >= eb0:
+                            b0 = np.int64(0)
+                            b1 += 1
+                            if b1 >= eb1:
+                                b1 = np.int64(0)
+                                b2 += 1
+                    continue
             if memory_a:
                 at = base_a + a0 * sa0 + a1 * sa1 + a2 * sa2
                 if at < 0 or at >= words:

@@ -25,6 +25,7 @@ from yieldkit.emulator.kernels.state import (
 # Columns of a row of `Triggers.core`
 AT_CORE, AT_TASK, AT_ELEMENT, WHAT, PART, WORD, MASK, KEEP, LASTS, LAST_TASK, LAST_ELEMENT = range(11)
 COLUMNS = 11
+_NEVER = np.int64(1) << np.int64(62)
 ONCE, FROM_HERE, BEGUN = 0, 1, 2
 """Values of `LASTS`: a fault that lasts has begun once its moment has come."""
 
@@ -35,6 +36,28 @@ def _is_due(row, executed, element):
     if row[LASTS] != ONCE:
         return row[AT_TASK] < executed or (row[AT_TASK] == executed and row[AT_ELEMENT] <= element)
     return row[AT_TASK] == executed and row[AT_ELEMENT] == element
+
+
+@compiled
+def quiet_elements(triggers, core, executed, element):
+    """Elements of the running task up to the next one that may be struck; 0 where elements must be done one by one.
+
+    Only faults that strike once are foreseen; what lasts, words that are watched and the like arm a core for good.
+    """
+    quiet = _NEVER
+    if triggers.armed[core] == 0:
+        return quiet
+    waiting = 0
+    for k in range(triggers.core.shape[0]):
+        row = triggers.core[k]
+        if row[AT_CORE] != core or row[WHAT] < 0:
+            continue
+        if row[LASTS] != ONCE:
+            return np.int64(0)
+        waiting += 1
+        if row[AT_TASK] == executed and row[AT_ELEMENT] >= element:
+            quiet = min(quiet, row[AT_ELEMENT] - element)
+    return quiet if waiting == triggers.armed[core] else np.int64(0)
 
 
 @compiled
