@@ -10,6 +10,7 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
+from yieldkit.emulator.checkpoint import Checkpoint
 from yieldkit.emulator.checks import check_lowered
 from yieldkit.emulator.cost import Timing
 from yieldkit.emulator.estimate import estimated_cycles
@@ -131,6 +132,7 @@ def run(
     memoryx: MemoryX | None = None,
     weights: Mapping[str, F32] | None = None,
     batches: Sequence[tuple[npt.NDArray[Any], npt.NDArray[Any] | None]] | None = None,
+    checkpoint: Checkpoint | None = None,
     taps: bool = True,
     threads: int = 1,
     timing: Timing | str = "ideal",
@@ -146,9 +148,10 @@ def run(
         steps: steps to do.
         origin: logical core at the rectangle's north-west corner.
         faults: what strikes, by step and launch.
-        memoryx: host state to go on from (a checkpoint); copied.
+        memoryx: host state to go on from; copied.
         weights: initial weights in place of the program's own.
         batches: (tokens, targets) of each step in place of the program's corpus.
+        checkpoint: state of a job to go on from, in place of `memoryx` and `weights`; `steps` more are done.
         taps: hash the fp32 sums of every product too, where a wrong order of summation shows.
         threads: for matrix products; changes no bit.
         timing: what things cost, or the name of a preset: "ideal", "cs2", "cs3".
@@ -190,7 +193,8 @@ def run(
         memoryx=memoryx,
         weights=weights,
         batches=batches,
-        host_code=_protection(fabric, "memoryx"),
+        checkpoint=checkpoint,
+        host_code=host_code_of(fabric),
         **options,
     )
     return run_job(job, placement, steps, faults=faults, timing=costs, progress=progress)
@@ -352,6 +356,11 @@ def check_protection(fabric: FabricView) -> None:
 def _protection(fabric: FabricView, name: str) -> str:
     protection = getattr(getattr(getattr(fabric, "spec", None), "machine", None), "protection", None)
     return str(getattr(protection, name, "none"))
+
+
+def host_code_of(fabric: FabricView) -> str:
+    """Protection of MemoryX's words, "none" or "secded"; "none" on a fabric without a wafer."""
+    return _protection(fabric, "memoryx")
 
 
 def _summed(events: Iterable[HostEvent]) -> tuple[HostEvent, ...]:
