@@ -46,7 +46,9 @@ KIND_GROUPS: Final = {
 }
 """Kinds of fault that stand for several classes of places."""
 FAULT_KINDS: Final = tuple(sorted((*SITES, *KIND_GROUPS)))
-BITS: Final = ("exponent_msb", "exponent_rest", "live", "mantissa_high", "mantissa_low", "sign", "unused", "whole")
+BITS: Final = (
+    "check", "exponent_msb", "exponent_rest", "live", "mantissa_high", "mantissa_low", "sign", "unused", "whole",
+)  # fmt: skip
 PASSES: Final = ("backward", "forward", "head", "token")
 THIRDS: Final = ("early", "late", "middle")
 PHASES: Final = tuple(sorted((*PASSES, *(f"{one}.{third}" for one in PASSES for third in THIRDS))))
