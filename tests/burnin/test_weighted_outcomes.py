@@ -160,3 +160,28 @@ def test_a_survey_names_strata_populations_and_plans():
     assert any("stay short" in note for note in short.notes)
     whole = survey_of(campaign())
     assert [row["stratum"] for row in whole.rows] == ["all"]
+
+
+def test_importance_agrees_with_plain_sampling_on_the_emulator(tmp_path):
+    """A decoding: exponents and signs eight times as often, and the same rate of changed tokens."""
+    from tests.burnin.test_emulator_campaign import campaign as emulated
+
+    found = {}
+    for name, trials, boost in (
+        ("plain", 400, "faults.importance={}"),
+        ("rare", 200, "faults.importance={exponent_msb=8, exponent_rest=2, sign=4, unused=0.25}"),
+    ):
+        run = emulated("decode", boost, "faults.kinds={sram_data=1}", "campaign.round=100", trials=trials).run(
+            tmp_path / name
+        )
+        table = outcome_table(run).set_index(["kind", "label"])
+        found[name] = table.loc["all", "SDC_BITS"]
+        assert run.classes()
+        assert {record.model for record in run.records()} == {"bit"}
+    assert found["plain"]["count"] >= 5
+    assert found["rare"]["count"] / 200 > 1.5 * found["plain"]["count"] / 400
+    assert found["rare"].wilson_low <= found["plain"].wilson_high
+    assert found["plain"].wilson_low <= found["rare"].wilson_high
+    # The control: without weights the two would not agree.
+    low, _ = wilson_interval(found["rare"]["count"], 200)
+    assert low > found["plain"].rate
