@@ -61,6 +61,13 @@ HAPPY = {
     ("burnin", "export"): (["@run", "--csv", "OUT"], ["rows", "file"]),
     ("burnin", "merge"): (["@run", "--out", "OUT"], ["name", "fingerprint", "trials", "added", "shared"]),
     ("burnin", "compare"): (["@run", "@run"], []),
+    ("burnin", "screen"): (
+        [
+            *("--preset", "mini", "--workload", "gpt_training", "--kind", "link_drop", "--kind", "stuck_cell", "-n", 2),
+            *("--steps", 2, "--set", "gpt_training.width=8", "--set", "gpt_training.context=4", "--csv", "OUT"),
+        ],
+        ["wafer", "seed", "parts"],
+    ),
     ("diagnose",): (["@symptoms", "--baseline", "@baseline", "--taxonomy", "@taxonomy"], ["code"]),
     ("reliability", "interval"): ([3, 40], []),
     ("report",): (["@report", "--out", "OUT"], ["path"]),

@@ -12,6 +12,7 @@ import click
 
 from yieldkit.cli import emit, json_option
 from yieldkit.cli.burnin_folders import compare, export, merge
+from yieldkit.cli.burnin_screen import screen
 from yieldkit.cli.burnin_strata import check, fit_lines, outcomes, percent, weighted_outcomes
 from yieldkit.errors import AnswerIsNo, BadFile, BadInput
 
@@ -54,7 +55,7 @@ def command() -> None:
     """
 
 
-for _further in (check, compare, export, merge, outcomes):
+for _further in (check, compare, export, merge, outcomes, screen):
     command.add_command(_further)
 
 
