@@ -157,12 +157,6 @@ def _cnn_training(p: Parameters) -> Program:
     return cnn_training(_sized(CnnShape, p), **_options(p, training=True))
 
 
-def _cg(p: Parameters) -> Program:
-    from yieldkit.workloads.conjugate_gradient import cg
-
-    return cg(rows=int(p["rows"]), cols=int(p["cols"]), depth=int(p["depth"]), seed=int(p["seed"]))
-
-
 def _cnn_forward(p: Parameters) -> Program:
     from yieldkit.workloads.cnn import CnnShape, cnn_forward
 
