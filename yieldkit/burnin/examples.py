@@ -58,7 +58,7 @@ def fault_words(truth: Mapping[str, Any]) -> str:
     place = str(truth["place"])
     parts = [_subject(place, truth)]
     if done := _done(place, truth):
-        parts[0] += f" {done}"
+        parts[0] += f": {done}"
     if truth.get("tensor", "") == "" or place not in _HOST:
         parts.append(_where(truth))
     launch = f", launch {truth['launch']}" if truth.get("launch") else ""

@@ -1,4 +1,4 @@
-"""The campaign's rates by site, bit and phase as the page shows them: tables of rates, and cells that open on trials."""
+"""Rates of a campaign by site, bit and phase as the page shows them: tables, and cells that open on their trials."""
 
 from __future__ import annotations
 
