@@ -161,8 +161,10 @@ window.addEventListener("load", function () {
   setTimeout(function () {
     const part = document.getElementById(id), button = part.querySelector("button.copy");
     button.click();
-    const chosen = String(window.getSelection());
-    document.body.dataset.seen = JSON.stringify([before, closed(), button.textContent, chosen]);
+    setTimeout(function () {
+      const chosen = String(window.getSelection());
+      document.body.dataset.seen = JSON.stringify([before, closed(), button.textContent, chosen]);
+    }, 300);
   }, 300);
 });
 </script>
