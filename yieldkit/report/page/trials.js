@@ -12,20 +12,18 @@
   }
   window.addEventListener("hashchange", reveal);
 
+  // Selected in any case, so that the keyboard copies it where the page may not.
   function copy(code, button) {
     function done() { button.textContent = "copied"; }
-    function byHand() {
-      const range = document.createRange();
-      range.selectNodeContents(code);
-      const selection = window.getSelection();
-      selection.removeAllRanges();
-      selection.addRange(range);
-      if (document.execCommand("copy")) { done(); }
-    }
-    if (navigator.clipboard && window.isSecureContext) {
-      navigator.clipboard.writeText(code.textContent).then(done, byHand);
-    } else {
-      byHand();
+    const range = document.createRange();
+    range.selectNodeContents(code);
+    const selection = window.getSelection();
+    selection.removeAllRanges();
+    selection.addRange(range);
+    if (document.execCommand("copy")) {
+      done();
+    } else if (navigator.clipboard) {
+      navigator.clipboard.writeText(code.textContent).then(done, function () { button.textContent = "selected"; });
     }
   }
 
