@@ -285,3 +285,32 @@ def test_models_around_a_bit():
         apply_model(flip, "melt", 32, rng)
     with pytest.raises(BadInput, match="40 bits"):
         apply_model(replace(flip, mask=1), "adjacent_40", 32, rng)
+
+
+def test_check_bits_of_a_protected_word_are_struck_too():
+    from yieldkit.wafer import WaferSpec
+
+    low = tiny_gpt()
+    bare = FaultSampler(low, Placement.of(low.program, perfect(), (1, 1)), STEPS)
+    protected = FaultSampler(low, Placement.of(low.program, perfect(), (1, 1)), STEPS)
+    machine = WaferSpec.preset("mini").machine
+    guarded = machine.model_copy(update={"protection": machine.protection.model_copy(update={"sram": "secded"})})
+    object.__setattr__(protected.placement, "fabric", Guarded(protected.placement.fabric, guarded))
+    sizes = [sum(one.size for one in made.populations(["sram_code"])) for made in (bare, protected)]
+    assert sizes[1] * 32 == sizes[0] * 39
+    event = protected.draw_in("sram_code", "check", "head.late", generator(5, "tests.check"))
+    assert 32 <= event.mask.bit_length() - 1 < 39
+    assert sum(one.size for one in protected.populations(["route"])) == sum(
+        one.size for one in bare.populations(["route"])
+    )
+
+
+class Guarded:
+    """A fabric whose machine has another protection."""
+
+    def __init__(self, fabric, machine):
+        self._fabric = fabric
+        self.spec = type("Spec", (), {"machine": machine})()
+
+    def __getattr__(self, name):
+        return getattr(self._fabric, name)
