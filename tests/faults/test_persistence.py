@@ -216,7 +216,7 @@ def site_faults():
     yield PersistentFault(FaultEvent("route", row, col, 0, "", colour=0, **stuck))
     yield PersistentFault(FaultEvent("slow", row, col, 0, "", factor=2.0))
     yield PersistentFault(FaultEvent("queue", row, col, 0, "", port=0, colour=0, mask=1 << 14))
-    yield PersistentFault(FaultEvent("switch", row, col, 0, "", mask=1), "intermittent", often)
+    yield PersistentFault(FaultEvent("switch", row, col, 0, "", mask=1), "intermittent", SURE)
 
 
 @pytest.mark.parametrize("kind", ["training", "decode"])
