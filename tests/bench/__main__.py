@@ -50,6 +50,12 @@ def _sampling() -> list[dict[str, Any]]:
     return figures()
 
 
+def _campaigns() -> list[dict[str, Any]]:
+    from tests.bench.campaigns import figures
+
+    return figures()
+
+
 def _files() -> list[dict[str, Any]]:
     from tests.bench.files import figures
 
@@ -72,6 +78,7 @@ PARTS: dict[str, Callable[[], list[dict[str, Any]]]] = {
     "sampling": _sampling,
     "repair": _repair,
     "emulator": _emulator,
+    "campaigns": _campaigns,
     "counts": _counts,
     "cycles": _cycles,
     "wavelet": _wavelet,

@@ -59,6 +59,8 @@ HAPPY = {
     ("burnin", "status"): (["@run"], ["name", "fingerprint", "state", "trials"]),
     ("burnin", "replay"): (["@run", "--trial", 1], ["label"]),
     ("burnin", "export"): (["@run", "--csv", "OUT"], ["rows", "file"]),
+    ("burnin", "merge"): (["@run", "--out", "OUT"], ["name", "fingerprint", "trials", "added", "shared"]),
+    ("burnin", "compare"): (["@run", "@run"], []),
     ("burnin", "screen"): (
         [
             *("--preset", "mini", "--workload", "gpt_training", "--kind", "link_drop", "--kind", "stuck_cell", "-n", 2),

@@ -15,7 +15,7 @@ from yieldkit.diagnosis import diagnose
 from yieldkit.emulator.hooks import LaunchHooks, LinkHook, QueueHook
 from yieldkit.emulator.links import LINK_PROTECTIONS
 from yieldkit.emulator.placement import Placement
-from yieldkit.emulator.running import check_protection, link_guard, run
+from yieldkit.emulator.running import check_protection, protection_options, run
 from yieldkit.emulator.symptoms import Symptoms
 from yieldkit.errors import BadInput
 from yieldkit.faults import FaultEvent, FaultPlan
@@ -266,4 +266,4 @@ def test_the_referee_names_what_checks_have_done():
 def test_protections_of_links_are_acted_out():
     for links in LINK_PROTECTIONS:
         check_protection(Wafer(links))
-        assert link_guard(Wafer(links)).kind == links
+        assert protection_options(Wafer(links))["guard"].kind == links

@@ -21,6 +21,7 @@ from yieldkit.emulator.placement import Placement
 from yieldkit.emulator.running import ACTED_OUT
 from yieldkit.errors import BadInput
 from yieldkit.faults import FaultEvent, FaultPlan, FaultSampler
+from yieldkit.faults.host_places import HOST_PLACES
 from yieldkit.faults.models import apply_model
 from yieldkit.files import fingerprint
 from yieldkit.rng import generator
@@ -148,7 +149,7 @@ class EmulatorBench:
         kind = self._kind_of.get(fault.site, fault.site)
         truth: dict[str, Any] = {"kind": kind, **event.to_dict()}
         truth["logical"] = None if core is None else list(core)
-        truth["bypassed"] = core is None
+        truth["bypassed"] = core is None and event.place not in HOST_PLACES
         metrics = self._metrics(result, event)
         site, bit, phase = fault[:3]
         return TrialRecord(

@@ -12,7 +12,7 @@ from yieldkit.emulator.job import Job
 from yieldkit.emulator.lowering import Lowered
 from yieldkit.emulator.memoryx import MemoryX
 from yieldkit.emulator.placement import Placement
-from yieldkit.emulator.running import RunResult, Telemetry, link_guard, run, sram_code_of, symptoms_of
+from yieldkit.emulator.running import RunResult, Telemetry, protection_options, run, symptoms_of
 from yieldkit.faults import FaultEvent, FaultPlan
 from yieldkit.files import fingerprint
 
@@ -49,8 +49,8 @@ def run_golden(
 ) -> Golden:
     """Run a job cleanly, keeping checkpoints; `runs` further clean runs with other batches widen the baseline."""
     training = lowered.program.job["kind"] == "training"
-    guard, code = link_guard(placement.fabric), sram_code_of(placement.fabric)
-    job = Job.start(lowered, weights=weights, queue_depth=queue_depth, taps=True, guard=guard, sram_code=code)
+    protection = protection_options(placement.fabric)
+    job = Job.start(lowered, weights=weights, queue_depth=queue_depth, taps=True, **protection)
     checkpoints = [job.memoryx.copy()]
     telemetry = Telemetry()
     hashes = []
@@ -89,16 +89,11 @@ def run_trial(golden: Golden, event: FaultEvent, *, queue_depth: int) -> RunResu
     because cores keep nothing from step to step; so the rest is taken from there.
     """
     lowered, placement = golden.lowered, golden.placement
-    plan, guard = FaultPlan([event], placement), link_guard(placement.fabric)
-    code = sram_code_of(placement.fabric)
+    plan, protection = FaultPlan([event], placement), protection_options(placement.fabric)
     if lowered.program.job["kind"] != "training":
-        job = Job.start(
-            lowered, memoryx=golden.checkpoints[0], queue_depth=queue_depth, taps=True, guard=guard, sram_code=code
-        )
+        job = Job.start(lowered, memoryx=golden.checkpoints[0], queue_depth=queue_depth, taps=True, **protection)
         return _go_on(job, placement, golden, plan, 0)
-    job = Job.start(
-        lowered, memoryx=golden.checkpoints[event.step], queue_depth=queue_depth, taps=True, guard=guard, sram_code=code
-    )
+    job = Job.start(lowered, memoryx=golden.checkpoints[event.step], queue_depth=queue_depth, taps=True, **protection)
     return _go_on(job, placement, golden, plan, event.step)
 
 

@@ -9,6 +9,7 @@ from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, Executor, Future
 from dataclasses import dataclass, field
 from itertools import chain
 from pathlib import Path
+from typing import Any
 
 from yieldkit.burnin.executors import MakeExecutor, abandon, local_executor, worker_pool
 from yieldkit.burnin.schedule import Ledger
@@ -72,6 +73,7 @@ def run_chunks(
     make_executor: MakeExecutor | None = None,
     stop: StopRequest | None = None,
     options: str = "",
+    mark: Callable[[Ledger], Mapping[str, Any]] | None = None,
 ) -> Iterator[Progress]:
     """Carry out what the ledger asks for; yields after every committed chunk.
 
@@ -85,6 +87,7 @@ def run_chunks(
         make_executor: another way to make executors, see `MakeExecutor`.
         stop: checked between commits.
         options: further options of the printed command that goes on.
+        mark: what is kept under "rounds" with each commit.
 
     Raises:
         Interrupted: `stop` was requested and something is left to do; all that ran is committed.
@@ -107,6 +110,15 @@ def run_chunks(
             clean_observations=result.clean_observations,
             classes=result.classes,
             allocation=result.allocation,
+            progress={
+                "rounds": dict(mark(ledger)) if mark else None,
+                "pulse": {
+                    "added": added + len(result.rows),
+                    "at": time.time(),
+                    "elapsed_s": time.monotonic() - began,
+                    "jobs": jobs,
+                },
+            },
         )
         ledger.add(result.rows, classes=result.classes)
         added += len(result.rows)

@@ -68,8 +68,8 @@ class TensorExecutor:
         window_from: cores of a rectangle from which on windows are tried before the whole.
         largest_bytes: memory of all cores and their queues from which on the whole is not run word by word.
         sequence: links number their words.
-        sram_code: protection of SRAM.
         guard: protection of links in full.
+        sram_code: protection of SRAM.
 
     Attributes:
         handed_on: launches that were not followed here.
@@ -86,8 +86,8 @@ class TensorExecutor:
         window_from: int = WINDOW_FROM,
         largest_bytes: int = LARGEST_BYTES,
         sequence: bool = False,
-        sram_code: str = "none",
         guard: LinkGuard | str | None = None,
+        sram_code: str = "none",
     ) -> None:
         if threads < 1:
             raise BadInput("threads must be at least 1", value=threads)
@@ -204,10 +204,8 @@ class TensorExecutor:
                 self._drop(name)
 
     def _follows(self, low: LoweredLaunch, hooks: LaunchHooks) -> bool:
-        if hooks != LaunchHooks(sram=hooks.sram, links=hooks.links):
-            return False
         # A link that only holds words up changes nothing but time.
-        if not all(hook.delay for hook in hooks.links):
+        if hooks != LaunchHooks(sram=hooks.sram, links=tuple(hook for hook in hooks.links if hook.delay)):
             return False
         for hook in hooks.sram:
             if hook.lasts or self.sram_code != "none":
@@ -225,13 +223,19 @@ class TensorExecutor:
             return result
         if self.machine is None and self.rows * self.cols >= self.window_from:
             # Only what concerns words and their order can end a launch in another way than clean.
-            struck = bool(hooks.routes or hooks.registers or hooks.indices or hooks.switches)
-            struck = struck or any(in_tables(low, hook.address) for hook in hooks.sram)
+            control = hooks.routes or hooks.registers or hooks.indices or hooks.switches
+            struck = bool(control) or any(in_tables(low, hook.address) for hook in hooks.sram)
             counted = None
             lost = any(hook.drop or hook.duplicate for hook in hooks.links)
             if struck or lost or hooks.withheld or any(hook.credit for hook in hooks.links):
-                depth, code = self.queue_depth, self.sram_code
-                counted = count_launch(self.lowered, low, hooks, queue_depth=depth, guard=self.guard, sram_code=code)
+                counted = count_launch(
+                    self.lowered,
+                    low,
+                    hooks,
+                    queue_depth=self.queue_depth,
+                    guard=self.guard,
+                    sram_code=self.sram_code,
+                )
             # Where links number their words, a lost one shows at the router behind, which a window may not hold.
             seen = lost and self.guard.kind == "sequence"
             if (counted is None or counted.completed) and not (seen or hooks.withheld or self._lasts(low, hooks)):

@@ -52,7 +52,7 @@ LAYOUTS: Final[Mapping[str, Mapping[str, tuple[int, ...]]]] = {
     "loop": _fields((0, 31)),
     "route": _fields((0, 8)),
     "position": _fields((0, 1)),
-    "index": _fields((0, 15)),
+    "index": {"live": tuple(range(16))},
     "plain": _fields((0, 31)),
     "free": {"unused": tuple(range(32))},
     WHOLE: {WHOLE: (0,)},

@@ -15,7 +15,7 @@ from typing import Any, Final, Self
 
 import numpy as np
 
-from yieldkit.emulator.hooks import ALL_ONES, LaunchHooks
+from yieldkit.emulator.hooks import ALL_BITS, LaunchHooks
 from yieldkit.emulator.host_faults import MemoryHook, StreamHook
 from yieldkit.emulator.lowering import Lowered, LoweredLaunch
 from yieldkit.emulator.placement import Placement
@@ -75,7 +75,7 @@ class PersistentFault:
         if self.first_step < 0 or (self.last_step is not None and self.last_step < self.first_step):
             raise BadInput("steps must run from first_step to last_step", value=(self.first_step, self.last_step))
         stays = self.event.place in ("sram", "route", "memoryx")
-        if self.persistence == "permanent" and stays and self.event.keep & self.event.mask & ALL_ONES:
+        if self.persistence == "permanent" and stays and self.event.keep & self.event.mask & ALL_BITS:
             # Such a word may stay from launch to launch; flipping it again would put the old value back.
             raise BadInput(
                 "a permanent fault of a stored word is a stuck one: keep must leave out the bits of mask",

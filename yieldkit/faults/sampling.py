@@ -99,7 +99,9 @@ class FaultSampler:
         unit = SITE_CLASSES[one.site].unit
         if unit == "bit":
             return one.size / (self.steps * sum(len(low.launch.phases) for low in self.lowered.launches))
-        number = len(self.ground.core_of) if unit == "core" else self.ground.links
+        if unit == "host_bit":
+            return one.size / self.steps
+        number = {"core": len(self.ground.core_of), "host": 1}.get(unit) or self.ground.links
         return number * one.size / sum(other.size for other in self._of_site(one.site))
 
     def of_kind(self, kind: str) -> tuple[Population, ...]:
