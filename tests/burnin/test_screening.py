@@ -202,3 +202,11 @@ def test_what_cannot_be_is_refused():
         replace(workloads()[0], name="any")
     with pytest.raises(BadInput, match="has none"):
         parts_of_each_kind(WeakPopulation(0.0, 0.0), yk.Fabric.perfect(4, 4), workloads(), n=1)
+
+
+def test_a_machine_with_a_clock_sees_a_slow_core():
+    work = replace(workloads()[1], executor="wavelet", steps=2)
+    slow = WeakParts((part(FaultEvent("slow", **core(), factor=3.0)),))
+    timed, untimed = (screen(slow, [one], fabric(), environment=HOT).rows[0] for one in (work, workloads()[1]))
+    assert (timed.seen, timed.code, timed.changed) == (True, "SLOW", False)
+    assert (untimed.reason, untimed.changed) == ("masked", False)
