@@ -56,6 +56,12 @@ def _injections() -> list[dict[str, Any]]:
     return figures()
 
 
+def _campaigns() -> list[dict[str, Any]]:
+    from tests.bench.campaigns import figures
+
+    return figures()
+
+
 def _files() -> list[dict[str, Any]]:
     from tests.bench.files import figures
 
@@ -79,6 +85,7 @@ PARTS: dict[str, Callable[[], list[dict[str, Any]]]] = {
     "repair": _repair,
     "emulator": _emulator,
     "injections": _injections,
+    "campaigns": _campaigns,
     "counts": _counts,
     "cycles": _cycles,
     "wavelet": _wavelet,

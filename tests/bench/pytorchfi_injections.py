@@ -7,7 +7,8 @@ By hand, with a Python that has torch and pytorchfi 0.6.0::
 prints one JSON object. Settings: one thread, fp32, batch 1, no gradients; half of the injections flip a random bit
 of a random output of a random layer (`declare_neuron_fi` with a function), half one of a random weight
 (`declare_weight_fi`); a fresh `fault_injection` object every 500 injections; every injection runs the corrupted model
-on the input and compares what comes out with the clean output. Seconds are CPU time of the thread. Layers: `Linear` in the transformer, `Conv2d` and `Linear` in the CNN.
+on the input and compares what comes out with the clean output. Seconds are CPU time of the thread. Layers:
+`Linear` in the transformer, `Conv2d` and `Linear` in the CNN.
 
 Where the project's own environment has neither, `YIELDKIT_TORCH_PYTHON` may name a Python that has both.
 """

@@ -10,6 +10,7 @@ import pytest
 from tests.burnin.specs import BENCHES, campaign, rows, tables, write_spec
 from yieldkit.burnin import Campaign, CampaignRun, StopRequest, TrialFailure
 from yieldkit.burnin.folder import only_writer
+from yieldkit.burnin.store import Store
 from yieldkit.errors import BadFile, BadInput, Interrupted
 
 
@@ -263,3 +264,44 @@ def test_places_that_hold_no_campaign(tmp_path):
 
 def test_from_toml_reads_what_from_tables_reads(tmp_path):
     assert Campaign.from_toml(write_spec(tmp_path), benches=BENCHES).spec == campaign().spec
+
+
+RULE = ("campaign.stop={label='BENIGN', half_width=0.09}", "campaign.trials=1000")
+
+
+def test_rounds_once_decided_are_not_counted_again_and_decide_the_same(tmp_path, monkeypatch):
+    whole = campaign(*RULE).run(tmp_path / "whole")
+    asked = []
+    count = Store.rounds
+
+    def rounds_of(self, size, *, below, first=0):
+        asked.append(first)
+        return count(self, size, below=below, first=first)
+
+    monkeypatch.setattr(Store, "rounds", rounds_of)
+    # Stopped again and again, also in the middle of a round.
+    for trials in (10, 16, 40, 81, 130):
+        campaign(*RULE, f"campaign.trials={trials}").run(tmp_path / "bits")
+    run = campaign(*RULE).run(tmp_path / "bits")
+    assert rows(run) == rows(whole)
+    assert run.decision == whole.decision
+    assert max(asked) >= 2
+    # With another rule, other rounds or a smaller budget what was decided says nothing.
+    for overrides in (["campaign.round=7"], ["campaign.stop.half_width=0.2"], ["campaign.trials=20"]):
+        shutil.copytree(tmp_path / "bits", tmp_path / overrides[0])
+        changed = CampaignRun.load(tmp_path / overrides[0], overrides=overrides, benches=BENCHES)
+        fresh = campaign(*RULE, *overrides).run(tmp_path / "fresh" / overrides[0])
+        asked.clear()
+        changed.resume()
+        assert changed.decision == fresh.decision
+        assert asked[0] == 0
+
+
+def test_a_running_campaign_tells_its_pace(tmp_path):
+    paces = []
+    for step in campaign().iter_run(tmp_path):
+        paces.append(CampaignRun.load(tmp_path).pulse)
+        assert (paces[-1] is None) == (step.added == 0)
+    assert [pace.added for pace in paces[1:]] == list(range(4, 64, 4))
+    assert all(pace.rate_per_s > 0 and pace.age_s >= 0 for pace in paces[1:])
+    assert CampaignRun.load(tmp_path).pulse is None

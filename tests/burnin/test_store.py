@@ -13,6 +13,7 @@ from yieldkit.burnin.store import STORE_NAME, Store
 from yieldkit.burnin.tally import Tally
 from yieldkit.burnin.trial import FaultClass, TrialRecord, TrialRow
 from yieldkit.errors import BadFile, BadInput
+from yieldkit.rng import generator
 
 META = {"identity": {"seed": 1}, "spec": {}, "versions": {}}
 
@@ -194,3 +195,32 @@ def test_cells_are_counted_by_class_model_and_weight(tmp_path):
         ("live", 0.5, 1, 1),
         ("unused", 2.0, 1, 1),
     ]
+
+
+def test_kept_counts_are_the_counts_of_the_rows(tmp_path):
+    rng = generator(5, "tests.store.counts")
+    rows = [
+        replace(record(k, f"L{rng.integers(3)}"), site=f"s{rng.integers(2)}", weight=float(rng.choice([0.5, 1.0])))
+        for k in range(60)
+    ]
+    with Store.writer(tmp_path / "s", meta=META) as store:
+        for start in (40, 0, 20):
+            store.add_chunk(start, start + 20, [one.to_row() for one in rows[start : start + 20]], task_fingerprint="t")
+            assert store.tally() == Tally.of(store.records())
+        assert store.tally() == Tally.of(rows)
+        late = store.rounds(16, below=60, first=2)
+        assert late == {number: tally for number, tally in store.rounds(16, below=60).items() if number >= 2}
+        early = store.tally()
+        for tally in late.values():
+            early = early - tally
+        assert early == Tally.of(rows[:32])
+        assert store.last == 59
+
+
+def test_counts_of_a_chunk_that_fails_are_not_kept(tmp_path):
+    with Store.writer(tmp_path / "s", meta=META) as store:
+        store.add_chunk(*chunk(0, 4), task_fingerprint="t")
+        before = store.tally()
+        with pytest.raises(BadFile):
+            store.add_chunk(*chunk(2, 6), task_fingerprint="t")
+        assert store.tally() == before == Tally.of(store.records())

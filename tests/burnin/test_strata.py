@@ -1,4 +1,4 @@
-"""Strata in a campaign: floors, allocation by complete rounds only, same rows on any way to them, any trial replayed."""
+"""Strata in a campaign: floors, allocation by complete rounds only, same rows on any way to them, trials replayed."""
 
 from __future__ import annotations
 

@@ -231,20 +231,19 @@ def test_a_store_of_another_campaign_and_a_row_that_changed(kit, refused, tmp_pa
 
 
 def test_a_corpus_whose_bytes_changed(refused, kit, tmp_path, monkeypatch):
-    from yieldkit.emulator import job
-    from yieldkit.workloads import corpus
+    from yieldkit.workloads import batches, corpus
 
     shipped = corpus._find("cpython-topics")
     shutil.copytree(shipped, tmp_path / "corpus")
     bad = tmp_path / "corpus" / "topics.json"
     bad.write_bytes(bad.read_bytes().replace(b"assert", b"Assert", 1))
     monkeypatch.setattr(corpus, "_find", lambda name: tmp_path / "corpus")
-    job._corpus.cache_clear()
+    batches._corpus.cache_clear()
     words = ["emulate", "run", "@program", "--perfect", "2x2", "--symptoms", "OUT/s.json"]
     said = refused("program", words, bad)
     assert "SHA-256" in said
     assert str(bad) in said
-    job._corpus.cache_clear()
+    batches._corpus.cache_clear()
 
 
 def test_errors_survive_the_way_between_processes():

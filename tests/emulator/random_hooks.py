@@ -7,7 +7,7 @@ from dataclasses import fields, replace
 import numpy as np
 
 from yieldkit.emulator.hooks import (
-    ALL_ONES,
+    ALL_BITS,
     IndexHook,
     LaunchHooks,
     LinkHook,
@@ -132,8 +132,8 @@ def with_model(rng, hooks):
         changes = {
             "flip": {},
             "bits": {"mask": mask},
-            "stuck at 0": {"mask": 0, "keep": ALL_ONES ^ mask},
-            "stuck at 1": {"keep": ALL_ONES ^ mask},
+            "stuck at 0": {"mask": 0, "keep": ALL_BITS ^ mask},
+            "stuck at 1": {"keep": ALL_BITS ^ mask},
             "value": {"mask": int(rng.integers(1 << 16)), "keep": 0},
             "zero": {"mask": 0, "keep": 0},
         }[model]

@@ -12,6 +12,7 @@ from yieldkit.emulator.checkpoint import Checkpoint
 from yieldkit.emulator.job import Job
 from yieldkit.emulator.lowering import lower
 from yieldkit.emulator.placement import Placement
+from yieldkit.emulator.running import run
 from yieldkit.errors import BadFile, BadInput
 from yieldkit.faults import FaultEvent, FaultPlan
 from yieldkit.workloads.decode import gpt_decode
@@ -49,6 +50,16 @@ def test_a_job_goes_on_as_if_it_had_never_stopped(kind, executor, tmp_path):
         assert again.memoryx.state_hash == job.memoryx.state_hash
     # What goes on elsewhere leaves the checkpoint alone.
     assert Checkpoint.load(kept[1].save(tmp_path / "one")).state_hash == kept[1].state_hash
+
+
+def test_a_run_goes_on_from_a_checkpoint():
+    low = decode()
+    whole = run(low, perfect(), steps=4)
+    half = run(low, perfect(), steps=2).job.checkpoint()
+    rest = run(low, perfect(), steps=2, checkpoint=half, executor="reference")
+    assert rest.step_digests == run(low, perfect(), steps=4, executor="reference").step_digests[2:]
+    assert rest.tokens.tolist() == whole.tokens.tolist()
+    assert rest.job.checkpoint().state_hash == whole.job.checkpoint().state_hash
 
 
 def test_both_executors_make_the_same_checkpoint_and_take_each_others():

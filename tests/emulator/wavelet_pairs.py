@@ -26,7 +26,7 @@ def link_lengths(rng, low, longest=7):
 
 
 def pair(low, *, depth=4, timing=None, pitches=None, **protection):
-    """The two machines, constants loaded; `protection`: sequence, guard, sram_code."""
+    """The two machines, constants loaded."""
     machines = (
         Machine(low, queue_depth=depth, **protection),
         WaveletMachine(low, queue_depth=depth, timing=timing, link_pitches=pitches, **protection),

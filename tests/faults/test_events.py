@@ -33,8 +33,8 @@ GOOD = FaultEvent("sram", 1, 2, 0, "embed", mask=8, address=40)
         ({"keep": -1}, "keep"),
         ({"lasts": 1}, "lasts"),
         ({"factor": 2.0}, "factor"),
-        ({"factor": 0.5, "place": "slow", "mask": 0}, "factor"),
-        ({"factor": "2", "place": "slow", "mask": 0}, "factor"),
+        ({"factor": 0.5, "place": "slow"}, "factor"),
+        ({"factor": "2", "place": "slow"}, "factor"),
         ({"place": "operand"}, "operand"),
         ({"place": "index", "word": 3}, "word"),
         ({"place": "index", "operand": -1}, "operand"),
@@ -95,9 +95,9 @@ def test_sites_outside_the_rectangle_touch_nothing():
     assert not inside.hooks(0, low.launches[0])
     for row, col in ((0, 0), (4, 1), (2, 5), (7, 7), (100, 3)):
         for place in set(PLACES) - set(HOST_PLACES):
-            without = place == "slow" or (place.startswith("link") and place != "link_flip")
+            changes = place == "link_flip" or not place.startswith("link")
             event = FaultEvent(
-                place, row, col, 0, launch.name, mask=int(not without), dcol=1, operand=1, cycles=1, lasts=True
+                place, row, col, 0, launch.name, mask=int(changes), dcol=1, operand=1, lasts=True, cycles=1
             )
             hooks = FaultPlan([event], placement).hooks(0, launch)
             assert hooks == LaunchHooks()

@@ -1,5 +1,7 @@
 """Faults on the host's side: MemoryX with and without a code, words and whole tensors on the host's link."""
 
+import json
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -49,6 +51,9 @@ def on_all(low, events, steps, *, code="none"):
         job = Job.start(low, executor=executor, host_code=code, **options_of(low))
         result = run_job(job, placement, steps, faults=FaultPlan(events, placement))
         symptoms = {n: v for n, v in result.symptoms.to_dict().items() if n not in ("cycles", "expected_cycles")}
+        stall = stall_of(result)
+        if executor != "tensor":
+            assert (stall is None) == (not result.symptoms.waiting), "only cores that wait make a stall of the wafer's"
         seen.append((result, symptoms, result.state_hash, result.step_digests))
     assert seen[0][1:] == seen[1][1:] == seen[2][1:], events
     return seen[0][0]
@@ -381,6 +386,28 @@ def test_events_are_plain_data():
 def test_events_that_make_no_sense(fields, match):
     with pytest.raises(BadInput, match=match):
         FaultEvent(row=0, col=0, step=0, launch="", **fields)
+
+
+def test_events_from_a_file(tmp_path):
+    from tests.cli.kit import call
+
+    program = tmp_path / "cg.json"
+    assert call("emulate", "program", "cg", "--rows", 2, "--cols", 2, "--depth", 2, "--out", program).status == 0
+    events = tmp_path / "events.json"
+    for event, status, said in (
+        (memoryx("rhs", 3, 1 << 30), 0, "COMPLETED"),
+        (
+            FaultEvent("stream_drop", 0, 0, 1, "iterate", tensor="residual"),
+            0,
+            "SwarmX: dropped_tensor, residual, 2 words",
+        ),
+        (memoryx("rhs", 3, 1, step=9), 2, "3 steps"),
+        (memoryx("nothing", 3, 1), 2, "unknown parameter"),
+    ):
+        events.write_text(json.dumps([event.to_dict()]))
+        answer = call("emulate", "run", program, "--perfect", "2x2", "--steps", 3, "--fault", events)
+        assert answer.status == status, answer
+        assert said in answer.out + answer.err
 
 
 def test_events_that_the_program_cannot_meet():

@@ -238,8 +238,7 @@ def test_what_cannot_be_asked_of_a_link():
     low, colour, streams = line()
     for wrong in (
         {"drop": True, "duplicate": True},
-        {"drop": True, "mask": 4},
-        {"drop": False, "delay": 3, "keep": 0},
+        {"drop": False, "delay": 3, "credit": True},
         {"drop": False, "delay": 1 << 20},
     ):
         hook = LinkHook(0, 2, WEST, colour, 0, **{"mask": 0, **wrong})

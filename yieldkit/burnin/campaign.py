@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import platform
 import sqlite3
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -32,7 +33,7 @@ from yieldkit.version import __version__
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["SPEC_NAME", "Campaign", "CampaignRun", "Replay", "write_if_new"]
+__all__ = ["SPEC_NAME", "Campaign", "CampaignRun", "Pulse", "Replay", "write_if_new"]
 
 SPEC_NAME: Final = "spec.toml"
 _FRAME_COLUMNS: Final = ("k", "kind", "label", "site", "bit", "phase", "model", "weight")
@@ -195,6 +196,7 @@ class Campaign:
                     make_executor=make_executor,
                     stop=stop,
                     options=f"--part {mine} {options}".strip() if mine else options,
+                    mark=self._mark,
                 )
                 store.finish()
 
@@ -224,8 +226,33 @@ class Campaign:
         if part is not None:
             # What others carry out is as good as covered: it is not handed out, and not counted either.
             covered = join_ranges([*covered, *part.others(plan, by_round=self.decides_by_round)])
-        rounds = store.rounds(plan.round, below=plan.trials)
-        return Ledger(plan, covered, rounds, spec=self.spec, classes=store.classes())
+        known: dict[str, Any] = {"spec": self.spec, "classes": store.classes()}
+        if not covered or store.last < plan.trials:
+            if not self.decides_by_round:
+                return Ledger(plan, covered, {}, **known, decided=store.tally())
+            complete = self._complete_rounds(store)
+            if complete:
+                rounds = store.rounds(plan.round, below=plan.trials, first=complete)
+                decided = store.tally()
+                for tally in rounds.values():
+                    decided = decided - tally
+                return Ledger(plan, covered, rounds, **known, complete=complete, decided=decided)
+        return Ledger(plan, covered, store.rounds(plan.round, below=plan.trials), **known)
+
+    def _mark(self, ledger: Ledger) -> dict[str, Any]:
+        """What is kept with each commit, so that the rounds before need not be counted again."""
+        plan = self.spec.campaign
+        stop = None if plan.stop is None else plan.stop.model_dump(mode="json")
+        return {"round": plan.round, "stop": stop, "complete": ledger.complete}
+
+    def _complete_rounds(self, store: Store) -> int:
+        """Rounds known to be complete under the present size of rounds and stop rule; 0 when nothing is known."""
+        mark, plan = store.meta("rounds"), self.spec.campaign
+        stop = None if plan.stop is None else plan.stop.model_dump(mode="json")
+        if not mark or (mark["round"], mark["stop"]) != (plan.round, stop):
+            return 0
+        complete = int(mark["complete"])
+        return complete if complete * plan.round <= plan.trials else 0
 
     def _refuse_unlike(self, folder: Path, stored: Mapping[str, Any]) -> None:
         if differences := identity_differences(stored, self.identity):
@@ -242,6 +269,26 @@ class Replay:
     record: TrialRecord
     stored: TrialRecord | None
     equal: bool | None
+
+
+@dataclass(frozen=True)
+class Pulse:
+    """What a running campaign says of itself with each commit.
+
+    Attributes:
+        added: trials that it has added.
+        elapsed_s: seconds that took.
+        age_s: seconds since the last commit.
+    """
+
+    added: int
+    elapsed_s: float
+    age_s: float
+
+    @property
+    def rate_per_s(self) -> float:
+        """Trials a second."""
+        return self.added / self.elapsed_s if self.elapsed_s > 0 else 0.0
 
 
 @dataclass(frozen=True)
@@ -319,6 +366,15 @@ class CampaignRun:
     def running(self) -> bool:
         """Some process is writing to it now."""
         return writer_is_alive(self.folder)
+
+    @property
+    def pulse(self) -> Pulse | None:
+        """How fast the process that writes now gets on, None when there is none or nothing is committed yet."""
+        with self._store() as store:
+            told = store.meta("pulse")
+        if not told or not self.running:
+            return None
+        return Pulse(int(told["added"]), float(told["elapsed_s"]), max(time.time() - float(told["at"]), 0.0))
 
     @property
     def finished(self) -> bool:

@@ -22,6 +22,7 @@ from yieldkit.emulator.placement import Placement
 from yieldkit.emulator.running import ACTED_OUT
 from yieldkit.errors import BadInput
 from yieldkit.faults import FaultEvent, FaultPlan, FaultSampler
+from yieldkit.faults.host_places import HOST_PLACES
 from yieldkit.faults.models import apply_model
 from yieldkit.files import canonical_json, fingerprint
 from yieldkit.rng import generator
@@ -152,7 +153,7 @@ class EmulatorBench:
         kind = self._kind_of.get(fault.site, fault.site)
         truth: dict[str, Any] = {"kind": kind, **event.to_dict()}
         truth["logical"] = None if core is None else list(core)
-        truth["bypassed"] = core is None
+        truth["bypassed"] = core is None and event.place not in HOST_PLACES
         metrics = self._metrics(result, event) | {"exit": trial.exit, "steps_run": trial.steps_run}
         if trials is not None and trials.long_way:
             pick = generator(self.spec.campaign.seed, "burnin.long_way", k)
@@ -197,7 +198,7 @@ class EmulatorBench:
             return event, "bit" if event.mask else ""
         weights = np.array(list(models.values()), np.float64)
         model = list(models)[int(rng.choice(len(weights), p=weights / weights.sum()))]
-        return apply_model(event, model, 32, rng), model
+        return apply_model(event, model, rng)
 
     def _metrics(self, result: Any, event: Any) -> dict[str, float]:
         golden, trial = self.golden.result.symptoms, result.symptoms

@@ -1,8 +1,8 @@
 """Failures in time by class of outcome: raw rates of faults, times what there is to strike, times what comes of it.
 
 1 FIT is one failure in 1e9 device-hours. A raw rate is given in FIT by the Mbit (2^20 bits) for what stores, by the
-core for a datapath and by the directed link; what is struck is the rectangle that the program runs on, each tensor and
-table for the time that it lives. Raw rates are the spec's: none is built in.
+core for a datapath, by the directed link, and once for the link to MemoryX. What is struck is the rectangle that the
+program runs on, each tensor and table for the time that it lives. Raw rates are the spec's: none is built in.
 """
 
 from __future__ import annotations
@@ -22,10 +22,11 @@ from yieldkit.reliability.designs import design_interval
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["ALL_SITES", "fit_rows", "fit_table", "protection_of", "raw_rate_of"]
+__all__ = ["ALL_SITES", "fit_rows", "fit_table", "protection_of", "raw_rate_of", "without_rate"]
 
 ALL_SITES: Final = "all"
 _MBIT: Final = float(1 << 20)
+_UNIT_NAMES: Final = {"bit": "Mbit", "host_bit": "Mbit"}
 _COLUMNS: Final = (
     *("site", "label", "raw_fit", "unit", "units", "n", "rate", "rate_low", "rate_high"),
     *("fit", "fit_low", "fit_high"),
@@ -52,7 +53,8 @@ def fit_rows(run: CampaignRun, *, confidence: float = 0.95) -> list[dict[str, An
         if raw is None:
             continue
         number = math.fsum(one.units for one in classes if one.site == site)
-        units = number / _MBIT if UNITS[site] == "bit" else number
+        unit = _UNIT_NAMES.get(UNITS[site], UNITS[site])
+        units = number / _MBIT if unit == "Mbit" else number
         cells = {cell: count for cell, count in tally.cells.items() if cell.site == site}
         for label in tally.by_label():
             if strata is None:
@@ -62,11 +64,19 @@ def fit_rows(run: CampaignRun, *, confidence: float = 0.95) -> list[dict[str, An
             low, high = (float(bound) for bound in design_interval(rate, method="exact", confidence=confidence))
             share = float(rate.rate)
             rows.append({
-                "site": site, "label": label, "raw_fit": raw, "unit": "Mbit" if UNITS[site] == "bit" else UNITS[site],
+                "site": site, "label": label, "raw_fit": raw, "unit": unit,
                 "units": units, "n": sum(cells.values()), "rate": share, "rate_low": low, "rate_high": high,
                 "fit": raw * units * share, "fit_low": raw * units * low, "fit_high": raw * units * high,
             })  # fmt: skip
     return [*_totals(rows), *rows]
+
+
+def without_rate(run: CampaignRun) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Classes of places that have trials and no raw rate, and those that have a raw rate and no trials."""
+    spec = run.campaign.spec
+    sampled = dict.fromkeys(one.site for one in run.classes())
+    rated = [site for site in UNITS if raw_rate_of(spec, site) is not None]
+    return tuple(site for site in sampled if site not in rated), tuple(site for site in rated if site not in sampled)
 
 
 def fit_table(run: CampaignRun, *, confidence: float = 0.95) -> pd.DataFrame:
@@ -78,7 +88,7 @@ def fit_table(run: CampaignRun, *, confidence: float = 0.95) -> pd.DataFrame:
 
     Returns:
         one row a class of places and label, the sums over classes ("all") first. Columns: site, label, raw_fit (FIT by
-        the unit), unit ("Mbit", "core" or "link"), units, n, rate and its Clopper-Pearson bounds, fit, fit_low,
+        the unit), unit ("Mbit", "core", "link" or "host"), units, n, rate and its Clopper-Pearson bounds, fit, fit_low,
         fit_high. The bounds of sums add the distances of each class's bounds in squares (Zou and Donner, Statistics in
         Medicine 27, 2008), since classes are sampled independently; raw rates count as exact.
 

@@ -18,7 +18,7 @@ from yieldkit.diagnosis import Baseline
 from yieldkit.emulator.job import Job
 from yieldkit.emulator.lowering import Lowered
 from yieldkit.emulator.placement import Placement
-from yieldkit.emulator.running import RunResult, Telemetry, left_in_cores, run, symptoms_of
+from yieldkit.emulator.running import RunResult, Telemetry, left_in_cores, protection_options, run, symptoms_of
 from yieldkit.emulator.symptoms import Symptoms
 from yieldkit.errors import BadFile, BadInput
 from yieldkit.faults import FaultEvent, FaultPlan
@@ -107,7 +107,8 @@ def run_golden(
         except BadFile:
             pass  # made anew
     training = lowered.program.job["kind"] == "training"
-    job = Job.start(lowered, weights=weights, queue_depth=queue_depth, taps=True)
+    protection = protection_options(placement.fabric)
+    job = Job.start(lowered, weights=weights, queue_depth=queue_depth, taps=True, **protection)
     states = [job.checkpoint()]
     telemetry = Telemetry()
     for _ in range(steps):
@@ -138,7 +139,8 @@ def _opened(states: GoldenStates, lowered: Lowered, placement: Placement, steps:
         raise BadFile(states.path, f"has a wrong header: {error}") from None
     if len(states) != steps + 1 or len(hashes) != steps:
         raise BadFile(states.path, f"holds {len(states)} states", cure="delete the file")
-    job = Job.start(lowered, checkpoint=states.state(steps), queue_depth=queue_depth, taps=True)
+    protection = protection_options(placement.fabric)
+    job = Job.start(lowered, checkpoint=states.state(steps), queue_depth=queue_depth, taps=True, **protection)
     result = _result(job, placement, clean[0], list(digests), {}, left_in_cores(job))
     observed = tuple(item.to_dict() for item in clean)
     return Golden(lowered, placement, steps, result, states, hashes, Baseline.from_runs(clean), observed)
@@ -154,6 +156,7 @@ def _key(lowered: Lowered, placement: Placement, steps: int, weights: Mapping[st
             "program": lowered.program.fingerprint,
             "sram_words": lowered.sram_words,
             "origin": list(placement.origin),
+            "protection": {name: str(value) for name, value in protection_options(placement.fabric).items()},
             "steps": steps,
             "runs": runs,
             "weights": digest.hexdigest(),
@@ -196,7 +199,8 @@ def carry_out(golden: Golden, event: FaultEvent, *, queue_depth: int, steady: St
     start = 0 if golden.result.symptoms.logit_nonfinite else min(event.step, golden.steps - 1)
     plan = FaultPlan([event], golden.placement)
     state = golden.states.state(start)
-    job = Job.start(golden.lowered, checkpoint=state, queue_depth=queue_depth, taps=True)
+    protection = protection_options(golden.placement.fabric)
+    job = Job.start(golden.lowered, checkpoint=state, queue_depth=queue_depth, taps=True, **protection)
     telemetry = _telemetry_until(golden, start)
     how, last = FULL, None
     for step in range(start, golden.steps):
@@ -220,7 +224,8 @@ def long_way(golden: Golden, event: FaultEvent, *, queue_depth: int) -> RunResul
     """Run the job with a fault from its very start to its end, launches that are struck word by word as a whole."""
     plan = FaultPlan([event], golden.placement)
     first = golden.states.state(0)
-    job = Job.start(golden.lowered, checkpoint=first, queue_depth=queue_depth, taps=True, parts=False)
+    options = {**protection_options(golden.placement.fabric), "parts": False}
+    job = Job.start(golden.lowered, checkpoint=first, queue_depth=queue_depth, taps=True, **options)
     telemetry = Telemetry()
     last = None
     for _ in range(golden.steps):

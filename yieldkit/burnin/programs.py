@@ -157,16 +157,22 @@ def _cnn_training(p: Parameters) -> Program:
     return cnn_training(_sized(CnnShape, p), **_options(p, training=True))
 
 
+def _cnn_forward(p: Parameters) -> Program:
+    from yieldkit.workloads.cnn import CnnShape, cnn_forward
+
+    return cnn_forward(_sized(CnnShape, p), **_options(p, training=False))
+
+
 def _cg(p: Parameters) -> Program:
     from yieldkit.workloads.conjugate_gradient import cg
 
     return cg(rows=int(p["rows"]), cols=int(p["cols"]), depth=int(p["depth"]), seed=int(p["seed"]))
 
 
-def _cnn_forward(p: Parameters) -> Program:
-    from yieldkit.workloads.cnn import CnnShape, cnn_forward
+def _stencil(p: Parameters) -> Program:
+    from yieldkit.workloads.poisson import stencil
 
-    return cnn_forward(_sized(CnnShape, p), **_options(p, training=False))
+    return stencil(rows=int(p["rows"]), cols=int(p["cols"]), depth=int(p["depth"]), seed=int(p["seed"]))
 
 
 _PLACE: Final = {"rows": 4, "cols": 4}
@@ -177,8 +183,10 @@ _MLP: Final = {"layers": 2, "width": 32, **_IMAGES, "learning_rate": 1e-2}
 _RUN: Final = {"steps": 48, "dtype": "bf16", "learning_rate": 3e-3, "seed": 0}
 _PASSES: Final = {"steps": 16, "dtype": "bf16", "learning_rate": 3e-3, "seed": 0, "trained_steps": 60}
 
+_GRID: Final = {**_PLACE, "depth": 8, "seed": 0}
+
 KINDS: Final[Mapping[str, ProgramKind]] = {
-    "cg": ProgramKind({**_PLACE, "depth": 8, "steps": 32, "seed": 0}, _cg),
+    "cg": ProgramKind({**_GRID, "steps": 32}, _cg),
     "cnn_forward": ProgramKind({**_PLACE, **_PASSES, **_CNN, "trained_steps": 96}, _cnn_forward, _cnn_training),
     "cnn_training": ProgramKind({**_PLACE, **_RUN, **_CNN, "steps": 96, "clean_runs": 3}, _cnn_training),
     "gpt_decode": ProgramKind({"side": 4, **_GPT, **_PASSES, "prompt": 4}, _gpt_decode, _decode_training),
@@ -188,5 +196,6 @@ KINDS: Final[Mapping[str, ProgramKind]] = {
     "moe_training": ProgramKind(
         {**_PLACE, **_GPT, "experts": 4, "every": 1, "balance": 1e-2, **_RUN, "clean_runs": 3}, _moe_training
     ),
+    "stencil": ProgramKind({**_GRID, "steps": 4}, _stencil),
 }
 """By name, sorted."""

@@ -8,7 +8,7 @@ from typing import TextIO
 
 from yieldkit.burnin.runner import Progress
 
-__all__ = ["show_progress"]
+__all__ = ["clock", "show_progress"]
 
 
 def show_progress(steps: Iterable[Progress], *, stream: TextIO | None = None) -> Iterator[Progress]:
@@ -37,11 +37,12 @@ def show_progress(steps: Iterable[Progress], *, stream: TextIO | None = None) ->
 
 def _note(step: Progress) -> str:
     top = ", ".join(f"{label} {count}" for label, count in list(step.tally.by_label().items())[:3])
-    eta = "" if step.eta_s is None or step.finished else f"{_clock(step.eta_s)} left, {step.rate_per_s:.3g}/s  "
+    eta = "" if step.eta_s is None or step.finished else f"{clock(step.eta_s)} left, {step.rate_per_s:.3g}/s  "
     return eta + top
 
 
-def _clock(seconds: float) -> str:
+def clock(seconds: float) -> str:
+    """Hours, minutes and seconds, like 1:02:03 or 2:03."""
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"

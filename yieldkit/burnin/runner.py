@@ -9,6 +9,7 @@ from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, Executor, Future
 from dataclasses import dataclass, field
 from itertools import chain
 from pathlib import Path
+from typing import Any
 
 from yieldkit.burnin.executors import MakeExecutor, abandon, local_executor, worker_pool
 from yieldkit.burnin.schedule import Ledger
@@ -19,7 +20,7 @@ from yieldkit.burnin.tally import Tally
 from yieldkit.burnin.worker import ChunkResult, run_chunk
 from yieldkit.errors import AnswerIsNo, BadInput, Interrupted, YieldkitError
 
-__all__ = ["Progress", "TrialFailure", "resume_command", "run_chunks"]
+__all__ = ["Progress", "TrialFailure", "replay_command", "resume_command", "run_chunks"]
 
 Chunk = tuple[int, int]
 
@@ -72,6 +73,7 @@ def run_chunks(
     make_executor: MakeExecutor | None = None,
     stop: StopRequest | None = None,
     options: str = "",
+    mark: Callable[[Ledger], Mapping[str, Any]] | None = None,
 ) -> Iterator[Progress]:
     """Carry out what the ledger asks for; yields after every committed chunk.
 
@@ -85,6 +87,7 @@ def run_chunks(
         make_executor: another way to make executors, see `MakeExecutor`.
         stop: checked between commits.
         options: further options of the printed command that goes on.
+        mark: what is kept under "rounds" with each commit.
 
     Raises:
         Interrupted: `stop` was requested and something is left to do; all that ran is committed.
@@ -107,6 +110,15 @@ def run_chunks(
             clean_observations=result.clean_observations,
             classes=result.classes,
             allocation=result.allocation,
+            progress={
+                "rounds": dict(mark(ledger)) if mark else None,
+                "pulse": {
+                    "added": added + len(result.rows),
+                    "at": time.time(),
+                    "elapsed_s": time.monotonic() - began,
+                    "jobs": jobs,
+                },
+            },
         )
         ledger.add(result.rows, classes=result.classes)
         added += len(result.rows)
@@ -259,7 +271,7 @@ def resume_command(folder: Path, *, jobs: int, benches: Mapping[str, str], optio
 
 
 def _trouble(result: ChunkResult, folder: Path, benches: Mapping[str, str]) -> Exception | None:
-    replay = _replay_command(folder, benches, result.start)
+    replay = f"{replay_command(folder, benches)} {result.start}"
     if result.refusal:
         return AnswerIsNo(result.refusal) if result.answer_is_no else BadInput(result.refusal)
     if result.failure:
@@ -272,8 +284,9 @@ def _trouble(result: ChunkResult, folder: Path, benches: Mapping[str, str]) -> E
     return None
 
 
-def _replay_command(folder: Path, benches: Mapping[str, str], k: int) -> str:
-    return f"yieldkit burnin replay {shlex.quote(str(folder))} --trial {k}{_bench_options(benches)}"
+def replay_command(folder: Path, benches: Mapping[str, str]) -> str:
+    """The command line that carries out a trial again, less its number."""
+    return f"yieldkit burnin replay {shlex.quote(str(folder))}{_bench_options(benches)} --trial"
 
 
 def _bench_options(benches: Mapping[str, str]) -> str:

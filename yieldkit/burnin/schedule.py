@@ -40,6 +40,9 @@ class Ledger:
         rounds: stored counts of trials below the budget, by number of round (rounds without a trial may be absent).
         spec: the whole spec, where faults are drawn by strata or by importance.
         classes: classes of faults, as far as the bench has counted them yet.
+        complete: the first so many rounds are known to be complete, and all but the last to have left it open whether
+            there are more.
+        decided: counts of those; `rounds` then holds the later ones.
     """
 
     def __init__(
@@ -50,22 +53,30 @@ class Ledger:
         *,
         spec: CampaignSpec | None = None,
         classes: Sequence[FaultClass] = (),
+        complete: int = 0,
+        decided: Tally | None = None,
     ) -> None:
         self._plan = plan
         self._spec = spec
         self._strata = strata_of(spec, classes)
         self._waits = spec is not None and spec.strata is not None and spec.strata.allocation == "neyman"
         self._open = dict(rounds)
-        self._complete = 0
+        self._complete = complete
         self._verdict: Decision | None = None
-        self._decided = Tally()
-        self._tally = Tally()
+        self._decided = self._tally = decided or Tally()
         for tally in rounds.values():
             self._tally = self._tally + tally
         self._chunks = _chunks(plan, covered)
         self._next = next(self._chunks, None)
         self._out = 0
+        if complete:
+            self._judge()
         self._close_rounds()
+
+    @property
+    def complete(self) -> int:
+        """Rounds complete from the first on, as far as they have been looked at."""
+        return self._complete
 
     @property
     def decision(self) -> Decision:
@@ -73,7 +84,7 @@ class Ledger:
         if self._verdict is not None:
             return self._verdict
         boundary = (self._complete + 1) * self._plan.round
-        if (self._plan.stop is not None or self._waits) and boundary < self._plan.trials:
+        if self._by_round and boundary < self._plan.trials:
             return Decision(boundary, False, "")
         return Decision(self._plan.trials, True, BUDGET)
 
@@ -111,11 +122,17 @@ class Ledger:
         number = rows[0].k // self._plan.round
         tally = Tally.of(rows)
         self._tally = self._tally + tally
+        if not self._by_round:
+            return
         self._open[number] = self._open.get(number, Tally()) + tally
         self._close_rounds()
 
+    @property
+    def _by_round(self) -> bool:
+        return self._plan.stop is not None or self._waits
+
     def _close_rounds(self) -> None:
-        plan, stop = self._plan, self._plan.stop
+        plan = self._plan
         while self._verdict is None:
             tally = self._open.get(self._complete)
             size = min(plan.round, plan.trials - self._complete * plan.round)
@@ -124,8 +141,12 @@ class Ledger:
             del self._open[self._complete]
             self._complete += 1
             self._decided = self._decided + tally
-            if stop is not None and self._half_width(stop) <= stop.half_width:
-                self._verdict = Decision(min(self._complete * plan.round, plan.trials), True, HALF_WIDTH)
+            self._judge()
+
+    def _judge(self) -> None:
+        plan, stop = self._plan, self._plan.stop
+        if stop is not None and self._half_width(stop) <= stop.half_width:
+            self._verdict = Decision(min(self._complete * plan.round, plan.trials), True, HALF_WIDTH)
 
     def _half_width(self, stop: StopSection) -> float:
         """Of Wilson's interval, because the rule is about width, and its width shrinks steadily."""

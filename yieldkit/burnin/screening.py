@@ -21,6 +21,7 @@ from yieldkit.emulator.running import Telemetry, run, sram_words_of, symptoms_of
 from yieldkit.emulator.symptoms import COMPLETED, Symptoms
 from yieldkit.errors import BadInput
 from yieldkit.faults import Environment, PersistentPlan, WeakPart, WeakParts, WeakPopulation
+from yieldkit.faults.host_places import HOST_PLACES
 from yieldkit.quantities import LinkKey, Site
 from yieldkit.workloads.program import Program
 
@@ -79,6 +80,36 @@ class ScreeningWorkload:
             raise BadInput("a workload needs a name of its own", value=self.name)
         if self.steps < 1 or self.clean_runs < 1:
             raise BadInput("steps and clean_runs must be at least 1", value=(self.steps, self.clean_runs))
+
+    @classmethod
+    def of_kind(cls, kind: str, parameters: Mapping[str, Any], fabric: FabricView, *, executor: str = "tensor") -> Self:
+        """A workload of one of the kinds of program that campaigns know, with its defaults where nothing is given.
+
+        Args:
+            kind: as in the program section of a campaign.
+            parameters: as there.
+            fabric: for the short training that a decoding or forward pass starts from.
+            executor: as above.
+
+        Raises:
+            BadInput: unknown kind, or parameters that are unknown or do not fit.
+        """
+        from yieldkit.burnin.programs import KINDS, check_parameters, initial_weights, make_program, program_parameters
+
+        if kind not in KINDS:
+            raise BadInput("unknown kind of workload", value=kind, cure=f"known: {', '.join(KINDS)}")
+        if problems := check_parameters(kind, parameters):
+            raise BadInput(f"workload {kind}: " + "; ".join(f"{name} {what}" for name, what in problems))
+        p = program_parameters(kind, parameters)
+        weights = initial_weights(kind, p, fabric)
+        return cls(
+            kind,
+            make_program(kind, p),
+            int(p["steps"]),
+            weights,
+            clean_runs=int(p.get("clean_runs", 1)),
+            executor=executor,
+        )
 
 
 @dataclass(frozen=True)
@@ -323,7 +354,7 @@ def _rows(
 
 def _screened(row: ScreeningRow, plan: PersistentPlan, clean: _Clean) -> ScreeningRow:
     fault = plan.faults[0]
-    if plan.exposure.core(fault.event) is None:
+    if not plan.exposure.touches(fault.event):
         return replace(row, reason="bypassed")
     lows = [low for low in clean.lowered.launches if fault.event.launch in ("", low.name)]
     used = [low for low in lows if plan.exposure.occasions(fault.event, fault.kind_of_occasion, low).count]
@@ -331,7 +362,7 @@ def _screened(row: ScreeningRow, plan: PersistentPlan, clean: _Clean) -> Screeni
         return replace(row, reason="unused")
     if not any(fault.condition.met(**plan.conditions(fault, low)) for low in used):
         return replace(row, reason="condition")
-    events = {step: sum(len(plan.events(step, low)) for low in lows) for step in range(clean.work.steps)}
+    events = {step: sum(plan.strikes(fault, step, low) for low in lows) for step in range(clean.work.steps)}
     struck = [step for step, count in events.items() if count]
     if not struck:
         return replace(row, reason="quiet")
@@ -351,6 +382,7 @@ def _trial(plan: PersistentPlan, clean: _Clean, struck: Sequence[int]) -> tuple[
     a state that is golden again and the next strike, are those of the clean run, bit for bit.
     """
     steps, golden = clean.work.steps, clean.symptoms
+    on_host = plan.faults[0].event.place in HOST_PLACES
     telemetry = Telemetry()
     step = struck[0] if clean.checkpoints else 0
     _fill(telemetry, clean, 0, step)
@@ -363,7 +395,8 @@ def _trial(plan: PersistentPlan, clean: _Clean, struck: Sequence[int]) -> tuple[
         state = job.memoryx.state_hash
         if result.stopped is not None:
             break
-        pristine = bool(clean.checkpoints) and getattr(job.executor, "pristine", False)
+        # What the host's memory holds wrong need not show in its values yet.
+        pristine = bool(clean.checkpoints) and getattr(job.executor, "pristine", False) and not on_host
         if pristine and step < steps and state == clean.checkpoints[step].state_hash:
             after = next((one for one in struck if one >= step), steps)
             _fill(telemetry, clean, step, after)
@@ -453,5 +486,6 @@ def _options(fabric: FabricView, executor: str) -> dict[str, Any]:
             "queue_depth": int(machine.queue_depth),
             "sequence": machine.protection.links == "sequence",
             "sram_code": str(machine.protection.sram),
+            "host_code": str(machine.protection.memoryx),
         }
     return options

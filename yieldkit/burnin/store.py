@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sqlite3
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -18,14 +19,21 @@ from yieldkit.files import canonical_json, fingerprint
 __all__ = ["FORMAT", "STORE_NAME", "Allocation", "Store"]
 
 STORE_NAME: Final = "campaign.sqlite"
-FORMAT: Final = 2
+FORMAT: Final = 3
 _APPLICATION_ID: Final = 0x796B6231  # "ykb1"
 _COLUMNS: Final = ", ".join(TrialRow._fields)
 _PLACES: Final = ", ".join("?" for _ in TrialRow._fields)
 _CLASS: Final = "kind, label, site, bit, phase, model, weight"
 _CELL: Final = f"{_CLASS}, k % 2"
+_FINDABLE: Final = frozenset({"kind", "label", "site", "bit", "phase", "model"})
+_COUNTED: Final = f"{_CLASS}, half"
 _BUSY_SECONDS: Final = 30.0
 _NOSPACE: Final = "make room or choose another folder, then run the same command again: nothing committed is lost"
+
+_COUNT: Final = (
+    f"INSERT INTO counts ({_COUNTED}, n) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?) "
+    f"ON CONFLICT ({_COUNTED}) DO UPDATE SET n = n + excluded.n"
+)
 
 Allocation = dict[tuple[int, str], int]
 """Trials of each (half, stratum) of a round."""
@@ -53,7 +61,20 @@ _SCHEMA: Final = (
         n INTEGER NOT NULL,
         PRIMARY KEY (round, half, stratum)
     ) WITHOUT ROWID""",
-    # Covers every count, so that `status` of a long campaign does not read the observations.
+    # Counts of all trials, kept with each chunk: `status` of a million trials reads a few thousand rows.
+    f"""CREATE TABLE counts (
+        kind TEXT NOT NULL,
+        label TEXT NOT NULL,
+        site TEXT NOT NULL,
+        bit TEXT NOT NULL,
+        phase TEXT NOT NULL,
+        model TEXT NOT NULL,
+        weight REAL NOT NULL,
+        half INTEGER NOT NULL,
+        n INTEGER NOT NULL,
+        PRIMARY KEY ({_COUNTED})
+    ) WITHOUT ROWID""",
+    # Finds the trials of a cell, and counts those of some rounds without reading the observations.
     f"CREATE INDEX outcomes ON trials ({_CLASS})",
 )
 
@@ -64,8 +85,8 @@ class Store:
     Tables: `meta` (format, identity, spec, fingerprints, versions, classes of faults with their populations, as JSON),
     `chunks` (ranges of k that are complete, with a digest of their rows, because SQLite does not notice a changed
     byte), `trials` (one row a trial: injected truth with its class, observations, metrics and the referee's label in
-    columns of their own) and `allocation` (trials of each stratum in each half of each round that has begun, a half
-    being the even or the odd k; empty without strata).
+    columns of their own), `counts` (how many trials share class, label and half) and `allocation` (trials of each
+    stratum in each half of each round that has begun, a half being the even or the odd k; empty without strata).
     """
 
     def __init__(self, path: Path, connection: sqlite3.Connection) -> None:
@@ -163,6 +184,7 @@ class Store:
         clean_observations: Sequence[Mapping[str, Any]] = (),
         classes: Sequence[FaultClass] = (),
         allocation: tuple[int, Allocation] | None = None,
+        progress: Mapping[str, Any] | None = None,
     ) -> None:
         """Keep trials start..stop-1 in one transaction; what the bench says of clean runs is kept with the first.
 
@@ -175,6 +197,7 @@ class Store:
             classes: classes of faults with their populations, as the bench has counted them.
             allocation: number of the round that the trials belong to and the trials of each (half, stratum) in it;
                 the same for every chunk of a round.
+            progress: JSON values kept beside the trials, for who looks on; the last ones stay.
 
         Raises:
             BadInput: another version of the program, the wafer or the bench has made the trials stored so far, or the
@@ -199,6 +222,10 @@ class Store:
                 self._keep_allocation(connection, *allocation)
             connection.execute("INSERT INTO chunks VALUES (?, ?, ?)", (start, stop, _digest(rows)))
             connection.executemany(f"INSERT INTO trials ({_COLUMNS}) VALUES ({_PLACES})", rows)
+            cells = Counter((*(getattr(row, name) for name in _CLASS.split(", ")), row.k % 2) for row in rows)
+            connection.executemany(_COUNT, [(*cell, n) for cell, n in sorted(cells.items())])
+            for key, value in (progress or {}).items():
+                _put_meta(connection, key, value)
 
     def classes(self) -> tuple[FaultClass, ...]:
         """Classes of faults with their populations; none before the first commit, or where the bench has none."""
@@ -232,29 +259,38 @@ class Store:
 
     def covered(self) -> list[tuple[int, int]]:
         """Ranges of k that are stored: sorted, disjoint, neighbours joined."""
-        ranges: list[tuple[int, int]] = []
+        query = """
+            SELECT MIN(start), MAX(stop) FROM (
+                SELECT start, stop, SUM(gap) OVER (ORDER BY start) AS island FROM (
+                    SELECT start, stop, start IS NOT LAG(stop) OVER (ORDER BY start) AS gap FROM chunks
+                )
+            ) GROUP BY island ORDER BY 1
+        """
         with self._errors():
-            for start, stop in self._connection.execute("SELECT start, stop FROM chunks ORDER BY start"):
-                if ranges and ranges[-1][1] == start:
-                    ranges[-1] = (ranges[-1][0], stop)
-                else:
-                    ranges.append((start, stop))
-        return ranges
+            return [(start, stop) for start, stop in self._connection.execute(query)]
 
-    def rounds(self, size: int, *, below: int) -> dict[int, Tally]:
-        """Tallies of trials k < below by number of round, k // size."""
-        found: dict[int, list[tuple[Any, ...]]] = {}
-        query = f"SELECT k / ?, {_CELL}, COUNT(*) FROM trials WHERE k < ? GROUP BY k / ?, {_CELL}"
+    @property
+    def last(self) -> int:
+        """The largest k that is stored, -1 without trials."""
         with self._errors():
-            for number, *cell in self._connection.execute(query, (size, below, size)):
+            row = self._connection.execute("SELECT MAX(k) FROM trials").fetchone()
+        return -1 if row[0] is None else int(row[0])
+
+    def rounds(self, size: int, *, below: int, first: int = 0) -> dict[int, Tally]:
+        """Tallies of trials k < below by number of round, k // size, from round `first` on."""
+        found: dict[int, list[tuple[Any, ...]]] = {}
+        # By the rows themselves where they are few.
+        trials = "trials NOT INDEXED" if first else "trials"
+        query = f"SELECT k / ?, {_CELL}, COUNT(*) FROM {trials} WHERE k >= ? AND k < ? GROUP BY k / ?, {_CELL}"
+        with self._errors():
+            for number, *cell in self._connection.execute(query, (size, first * size, below, size)):
                 found.setdefault(number, []).append(tuple(cell))
         return {number: Tally.of_cells(cells) for number, cells in found.items()}
 
     def tally(self) -> Tally:
         """Counts of everything stored."""
-        query = f"SELECT {_CELL}, COUNT(*) FROM trials GROUP BY {_CELL}"
         with self._errors():
-            return Tally.of_cells(self._connection.execute(query))
+            return Tally.of_cells(self._connection.execute(f"SELECT {_COUNTED}, n FROM counts"))
 
     def records(self) -> Iterator[TrialRecord]:
         """All trials in the order of k.
@@ -274,6 +310,31 @@ class Store:
                 if _digest(rows) != digest:
                     raise BadFile(self.path, f"is damaged: trials {start} to {stop - 1} are not what was written")
                 yield from rows
+
+    def trials_with(self, values: Mapping[str, str], *, limit: int) -> list[int]:
+        """The first k whose trials have these values of kind, label, site, bit, phase or model."""
+        names = sorted(values)
+        if unknown := set(names) - _FINDABLE:
+            raise ValueError(f"trials cannot be found by {', '.join(sorted(unknown))}")
+        where = " AND ".join(f"{name} = ?" for name in names) or "1"
+        query = f"SELECT k FROM trials WHERE {where} ORDER BY k LIMIT ?"
+        with self._errors():
+            return [k for (k,) in self._connection.execute(query, (*(values[name] for name in names), limit))]
+
+    def median_trial(self, label: str, metrics: Sequence[str]) -> int | None:
+        """The trial of a label that is in the middle by a metric (the first of these that it has), then by k.
+
+        Non-finite values, which are kept as text, come last; trials without any of the metrics do not count.
+        """
+        values = ", ".join(["json_extract(metrics, ?)"] * len(metrics))
+        found = f"SELECT k, COALESCE({values}, NULL) AS far FROM trials WHERE label = ?"
+        paths = [f'$."{name}"' for name in metrics]
+        with self._errors():
+            count = f"SELECT COUNT(*) FROM ({found}) WHERE far IS NOT NULL"
+            (n,) = self._connection.execute(count, (*paths, label)).fetchone()
+            query = f"SELECT k FROM ({found}) WHERE far IS NOT NULL ORDER BY far, k LIMIT 1 OFFSET ?"
+            row = self._connection.execute(query, (*paths, label, max(n - 1, 0) // 2)).fetchone()
+        return None if row is None else int(row[0])
 
     def fact_types(self) -> dict[str, dict[str, frozenset[str]]]:
         """JSON types by name of fact, for "truth", "observations" and "metrics": "integer", "real", "text", "true",

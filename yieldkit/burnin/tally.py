@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple, Self
+from typing import Any, NamedTuple, Self, TypeVar
 
 from yieldkit.burnin.trial import TrialRecord, TrialRow
 
 __all__ = ["Cell", "Tally"]
+
+K = TypeVar("K")
 
 
 class Cell(NamedTuple):
@@ -67,6 +69,10 @@ class Tally:
         cells.update(dict(other.cells))
         return Tally(dict(total), dict(cells))
 
+    def __sub__(self, other: Tally) -> Tally:
+        """What is left without trials that are counted here too."""
+        return Tally(_less(self.counts, other.counts), _less(self.cells, other.cells))
+
     @property
     def n(self) -> int:
         """All trials."""
@@ -94,3 +100,8 @@ class Tally:
         """Counts by label, the most frequent first, then by name."""
         counts = {label: self.count(label=label) for label in self.labels}
         return dict(sorted(counts.items(), key=lambda item: (-item[1], item[0])))
+
+
+def _less(counts: Mapping[K, int], other: Mapping[K, int]) -> dict[K, int]:
+    left = {key: count - other.get(key, 0) for key, count in counts.items()}
+    return {key: count for key, count in left.items() if count}

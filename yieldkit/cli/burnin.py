@@ -12,6 +12,7 @@ import click
 
 from yieldkit.cli import emit, json_option
 from yieldkit.cli.burnin_folders import compare, export, merge
+from yieldkit.cli.burnin_screen import screen
 from yieldkit.cli.burnin_strata import check, fit_lines, outcomes, percent, weighted_outcomes
 from yieldkit.errors import AnswerIsNo, BadFile, BadInput
 
@@ -54,7 +55,7 @@ def command() -> None:
     """
 
 
-for _further in (check, compare, export, merge, outcomes):
+for _further in (check, compare, export, merge, outcomes, screen):
     command.add_command(_further)
 
 
@@ -203,13 +204,16 @@ def standing(run: CampaignRun) -> tuple[dict[str, Any], str]:
     """Where a run stands, as facts and as text."""
     from yieldkit.burnin.fit import fit_rows, protection_of
     from yieldkit.burnin.outcomes import ALL_KINDS
+    from yieldkit.burnin.progress import clock
 
     decision, tally, running, finished = run.decision, run.tally(), run.running, run.finished
     state = "running" if running else ("finished" if finished else "can be resumed")
+    pulse = run.pulse
     outcomes = weighted_outcomes(run)
     spec = run.campaign.spec
     fit = fit_rows(run) if spec.rates and tally.cells else []
     protection = dict(protection_of(spec))
+    eta = None if pulse is None or not pulse.added else (decision.limit - tally.n) / pulse.rate_per_s
     facts = {
         "folder": str(run.folder),
         "name": run.campaign.spec.campaign.name,
@@ -222,6 +226,9 @@ def standing(run: CampaignRun) -> tuple[dict[str, Any], str]:
         "limit": decision.limit,
         "limit_is_final": decision.final,
         "reason": decision.reason,
+        "rate_per_s": None if pulse is None else pulse.rate_per_s,
+        "eta_s": eta,
+        "last_commit_s": None if pulse is None else pulse.age_s,
         "outcomes": outcomes,
         "fit": fit,
         "protection": protection,
@@ -231,6 +238,8 @@ def standing(run: CampaignRun) -> tuple[dict[str, Any], str]:
         f"{facts['name']} (seed {facts['seed']}, {facts['fingerprint']}) in {run.folder}: {state}",
         f"{tally.n} of {decision.limit} trials ({why[decision.reason]})",
     ]
+    if pulse is not None and eta is not None:
+        lines.append(f"{pulse.rate_per_s:.3g} trials/s, {clock(eta)} left; last commit {pulse.age_s:.0f} s ago")
     rows = [row for row in outcomes if row["kind"] == ALL_KINDS]
     width = max((len(row["label"]) for row in rows), default=0)
     for row in rows:

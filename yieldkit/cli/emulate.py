@@ -106,6 +106,7 @@ def run_program(
 
     from yieldkit.emulator import Placement, run
     from yieldkit.emulator.stalls import stall_of
+    from yieldkit.emulator.symptoms import CORRUPTION_DETECTED
     from yieldkit.emulator.waits_text import stall_lines
     from yieldkit.errors import BadInput
     from yieldkit.faults import FaultPlan
@@ -152,8 +153,10 @@ def run_program(
             lines.append(f"{what} {seen.loss[0]:.3g} to {seen.loss[-1]:.3g}")
         else:
             lines.append(f"loss {seen.loss[0]:.4f} to {seen.loss[-1]:.4f} nats")
+    lines += [f"{one.endpoint}: {one.kind}, {one.name}, {one.count} words" for one in seen.host_events]
     if seen.stalled_launch:
-        lines.append(f"nothing moves in launch {seen.stalled_launch}: {len(seen.waiting)} cores wait")
+        what = "the host stopped: a check fired at" if seen.status == CORRUPTION_DETECTED else "nothing moves in"
+        lines.append(f"{what} launch {seen.stalled_launch}: {len(seen.waiting)} cores wait")
         facts["symptoms"] = seen.to_dict()
         stall = stall_of(result)
         if stall is not None:

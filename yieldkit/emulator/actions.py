@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from yieldkit.emulator.crossings import Crossings, switched
-from yieldkit.emulator.hooks import ALL_ONES, LaunchHooks, LinkHook
+from yieldkit.emulator.hooks import ALL_BITS, LaunchHooks, LinkHook
 from yieldkit.emulator.isa import HEADER_WORDS
 from yieldkit.emulator.kernels import machine as kernel
 from yieldkit.emulator.kernels.actions import trace_core
@@ -118,8 +118,8 @@ def _words_read(
     mine = [h for h in hooks.sram if (h.r, h.c) == (r, c) and in_tables(low, h.address)]
     for h in sorted(mine, key=lambda h: int(first[h.phase])):
         loaded, before = int(image[h.address]), wrong.get(h.address, 0)
-        struck = ((loaded ^ (before & ALL_ONES)) & h.keep) ^ (h.mask & ALL_ONES)
-        now = wrong[h.address] = (loaded ^ struck) | ((before ^ h.mask) & ~ALL_ONES)
+        struck = ((loaded ^ (before & ALL_BITS)) & h.keep) ^ (h.mask & ALL_BITS)
+        now = wrong[h.address] = (loaded ^ struck) | ((before ^ h.mask) & ~ALL_BITS)
         seen = int(read_pattern(np.array([now], np.uint64), sram_code)[0][0])
         found.append((int(first[h.phase]), h.address, loaded ^ seen))
     return found

@@ -42,8 +42,8 @@ def count_launch(
     *,
     queue_depth: int = 4,
     sequence: bool = False,
-    sram_code: str = "none",
     guard: LinkGuard | str | None = None,
+    sram_code: str = "none",
     steps: int = STEPS,
 ) -> Counted | None:
     """State in which a launch ends when it begins with empty queues and golden tables.
@@ -54,8 +54,8 @@ def count_launch(
         hooks: what strikes during it; flips of values and of words on links change nothing here.
         queue_depth: words a queue holds.
         sequence: links number their words.
-        sram_code: protection of SRAM.
         guard: protection of links in full.
+        sram_code: protection of SRAM.
         steps: looks at routers going on word by word, where a fault changes the order of things, before a greater step
             is taken; it changes the time this takes.
 

@@ -62,8 +62,8 @@ def settle(
     queue_depth: int,
     *,
     through: bool = False,
-    sram_code: str = "none",
     guard: LinkGuard | None = None,
+    sram_code: str = "none",
 ) -> tuple[str, Window] | None:
     """The smallest window that can be believed, after its run, and how far it reached: "core", "row" or "rows".
 
@@ -75,8 +75,8 @@ def settle(
         arrays: tensors at its start, `[rows|1, cols|1, *dims]`.
         queue_depth: words a queue holds.
         through: the launch is known to go through, with nothing lost on a link and nothing left in queues.
-        sram_code: protection of SRAM.
         guard: protection of links.
+        sram_code: protection of SRAM.
 
     Returns:
         None where only the whole rectangle can tell.
@@ -96,7 +96,7 @@ def settle(
     while box != Box(0, rows - 1, 0, cols - 1):
         differs: set[int] = set()
         if keeps or (through and box.plain(crossings)) or box.quiet(crossings):
-            window = Window(lowered, low, box, crossings, arrays, queue_depth, guard, sram_code=sram_code)
+            window = Window(lowered, low, box, crossings, arrays, queue_depth, guard=guard, sram_code=sram_code)
             if not window.play(hooks):
                 return None
             differs = window.differs_at()

@@ -13,7 +13,7 @@ from dataclasses import dataclass, fields
 from typing import Final
 
 __all__ = [
-    "ALL_ONES",
+    "ALL_BITS",
     "MOST_HELD_UP",
     "IndexHook",
     "LaunchHooks",
@@ -30,7 +30,7 @@ __all__ = [
     "slow_cores",
 ]
 
-ALL_ONES: Final = 0xFFFFFFFF
+ALL_BITS: Final = 0xFFFFFFFF
 MOST_HELD_UP: Final = 1 << 14
 """Cycles by which the links of a launch can be held up together."""
 
@@ -48,7 +48,7 @@ class SramHook:
     phase: int
     address: int
     mask: int
-    keep: int = ALL_ONES
+    keep: int = ALL_BITS
     lasts: bool = False
 
 
@@ -65,7 +65,7 @@ class RouteHook:
     colour: int
     position: int
     mask: int
-    keep: int = ALL_ONES
+    keep: int = ALL_BITS
 
 
 @dataclass(frozen=True)
@@ -83,7 +83,7 @@ class RegisterHook:
     operand: int
     word: int
     mask: int
-    keep: int = ALL_ONES
+    keep: int = ALL_BITS
     lasts: bool = False
 
 
@@ -99,7 +99,7 @@ class ResultHook:
     task: int
     element: int
     mask: int
-    keep: int = ALL_ONES
+    keep: int = ALL_BITS
     lasts: bool = False
 
 
@@ -116,7 +116,7 @@ class OperandHook:
     element: int
     operand: int
     mask: int
-    keep: int = ALL_ONES
+    keep: int = ALL_BITS
     lasts: bool = False
 
 
@@ -129,7 +129,7 @@ class ProductHook:
     task: int
     element: int
     mask: int
-    keep: int = ALL_ONES
+    keep: int = ALL_BITS
     lasts: bool = False
 
 
@@ -144,7 +144,7 @@ class IndexHook:
     operand: int
     level: int
     mask: int
-    keep: int = ALL_ONES
+    keep: int = ALL_BITS
     lasts: bool = False
 
 
@@ -188,7 +188,7 @@ class LinkHook:
     nth: int
     drop: bool
     mask: int
-    keep: int = ALL_ONES
+    keep: int = ALL_BITS
     lasts: bool = False
     duplicate: bool = False
     credit: bool = False
@@ -209,7 +209,7 @@ class QueueHook:
     colour: int
     nth: int
     mask: int
-    keep: int = ALL_ONES
+    keep: int = ALL_BITS
     lasts: bool = False
 
 

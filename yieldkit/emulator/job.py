@@ -278,6 +278,7 @@ class Job:
             source: what strikes.
             looked_up: rows of the embedding tables that the step reads; None where it reads all of MemoryX.
         """
+        self.memory.memoryx = self.memoryx
         also: object = source
         striker = also if isinstance(also, HostHookSource) else None
         if striker is not None:

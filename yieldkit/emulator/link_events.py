@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from yieldkit.emulator.hooks import ALL_ONES, LaunchHooks, LinkHook
+from yieldkit.emulator.hooks import ALL_BITS, LaunchHooks, LinkHook
 from yieldkit.emulator.links import LinkGuard
 
 __all__ = ["by_link", "events_follow", "events_of"]
@@ -28,7 +28,7 @@ def events_follow(hooks: LaunchHooks, guard: LinkGuard) -> bool:
         return True
     for struck in by_link(hooks).values():
         changed = [hook for hook in struck if _changes(hook)]
-        if changed and (len(changed) > 1 or changed[0].keep != ALL_ONES):
+        if changed and (len(changed) > 1 or changed[0].keep != ALL_BITS):
             return False
         if changed and any(hook.drop or hook.duplicate for hook in struck):
             return False

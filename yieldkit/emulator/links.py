@@ -8,7 +8,7 @@ from typing import Final, Self
 import numpy as np
 import numpy.typing as npt
 
-from yieldkit.emulator.hooks import ALL_ONES, MOST_HELD_UP, LaunchHooks, LinkHook
+from yieldkit.emulator.hooks import MOST_HELD_UP, LaunchHooks, LinkHook
 from yieldkit.emulator.kernels import link_faults as rows
 from yieldkit.emulator.kernels.state import FROM_CORE
 from yieldkit.errors import BadInput
@@ -92,6 +92,6 @@ def most_held_up(link: npt.NDArray[np.int64]) -> int:
 
 def _what(hook: LinkHook) -> int:
     asked = (hook.drop, hook.duplicate, hook.credit, hook.delay > 0)
-    if sum(asked) > 1 or (any(asked) and (hook.mask, hook.keep) != (0, ALL_ONES)):
+    if sum(asked) > 1:
         raise BadInput("a link hook does one thing", value=hook, cure="use one hook for each")
     return (rows.DROP, rows.DUPLICATE, rows.CREDIT, rows.DELAY)[asked.index(True)] if any(asked) else rows.CHANGE

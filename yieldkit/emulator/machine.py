@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from yieldkit.emulator.formats import decode_words, encode_words
-from yieldkit.emulator.hooks import ALL_ONES, LaunchHooks, slow_cores
+from yieldkit.emulator.hooks import ALL_BITS, LaunchHooks, slow_cores
 from yieldkit.emulator.host_words import EdgeList, expected_lists, inputs_of, join_outputs, outputs_of, words_in
 from yieldkit.emulator.isa import COLOURS, HEADER_WORDS, POSITIONS
 from yieldkit.emulator.kernels import cells, strikes
@@ -75,8 +75,8 @@ class Machine:
         burst: elements a core runs at a visit.
         sequence: links between routers number their words by colour, and the router that gets a word with another
             number than the next counts an event. A last word that is lost shows in the counters only.
-        sram_code: protection of SRAM, "none", "parity" or "secded".
         guard: protection of links in full; `sequence` is short for one of them.
+        sram_code: protection of SRAM, "none", "parity" or "secded".
     """
 
     def __init__(
@@ -87,8 +87,8 @@ class Machine:
         order: npt.NDArray[np.int64] | None = None,
         burst: int = 4096,
         sequence: bool = False,
-        sram_code: str = "none",
         guard: LinkGuard | str | None = None,
+        sram_code: str = "none",
     ) -> None:
         program = lowered.program
         self.guard = LinkGuard.of(guard, sequence=sequence)
@@ -188,7 +188,7 @@ class Machine:
         self._link_rows = triggers.link
         taps = self._taps(low)
         budget = RUNAWAY_FACTOR * clean_elements(low)[low.role_of.reshape(-1)] + 1000
-        self._strike_routes(hooks)
+        self._strike_routers(hooks)
         for core, address in self.wrong:
             if address == 0:
                 cells.note_read(self.state, triggers, core, address)
@@ -337,11 +337,10 @@ class Machine:
 
     def _triggers(self, low: LoweredLaunch, hooks: LaunchHooks) -> kernel.Triggers:
         rows = core_rows(low, hooks, lambda r, c: r * self.cols + c)
-        links, slow = link_rows(hooks, self.cols, self.guard), slow_cores(hooks, self.cols)
-        return new_triggers(rows, links, self.n, self.sram_code, wrong=self.wrong, slow=slow)
+        links = link_rows(hooks, self.cols, self.guard)
+        return new_triggers(rows, links, self.n, self.sram_code, wrong=self.wrong, slow=slow_cores(hooks, self.cols))
 
-    def _strike_routes(self, hooks: LaunchHooks) -> None:
-        """Strike route words and switches as the launch begins."""
+    def _strike_routers(self, hooks: LaunchHooks) -> None:
         for hook in hooks.routes:
             at = (hook.r * self.cols + hook.c, hook.colour, hook.position)
             self.state.route[at] = (self.state.route[at] & np.uint32(hook.keep)) ^ np.uint32(hook.mask)
@@ -476,7 +475,7 @@ def new_triggers(
     for row in rows:
         if row[strikes.WHAT] == kernel.T_SRAM and (row[strikes.LASTS] or sram_code != "none"):
             cell.setdefault((row[strikes.AT_CORE], row[strikes.PART]), 0)
-    table = np.array([(*key, bits, ALL_ONES, 0, 0) for key, bits in cell.items()], np.int64)
+    table = np.array([(*key, bits, ALL_BITS, 0, 0) for key, bits in cell.items()], np.int64)
     table = table.reshape(-1, cells.CELL_COLUMNS)
     np.add.at(armed, table[table[:, cells.CELL_PATTERN] != 0, cells.CELL_CORE], 1)
     factor = np.full(n if slow else 0, SLOW_ONE, np.int64)

@@ -141,6 +141,7 @@ def struck_part(lowered: Lowered, low: LoweredLaunch, hooks: LaunchHooks, queue_
 
 def _link_part(lowered: Lowered, low: LoweredLaunch, hook: LinkHook, queue_depth: int) -> Part | None:
     if hook.duplicate or hook.credit or hook.delay:
+        # What comes after the struck word differs in number, or in the room it finds.
         return None
     core = hook.r * lowered.program.cols + hook.c
     ends = np.cumsum(counts_of(lowered, low, queue_depth).sent[:, core, hook.colour, hook.port])
@@ -153,7 +154,7 @@ def _link_part(lowered: Lowered, low: LoweredLaunch, hook: LinkHook, queue_depth
 
 
 def never_read(low: LoweredLaunch, hooks: LaunchHooks) -> tuple[int, int, str] | None:
-    """Core and kind of a table word struck when no task will read it any more, or in bits that nothing reads; or None."""
+    """Core and kind of a table word struck when no task will read it again, or in bits nothing reads; or None."""
     if len(hooks.sram) != 1 or hooks != LaunchHooks(sram=hooks.sram):
         return None
     (hook,) = hooks.sram

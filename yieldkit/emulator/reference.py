@@ -25,8 +25,8 @@ class ReferenceExecutor:
         lowered: the program.
         queue_depth: words a queue holds.
         sequence: links number their words.
-        sram_code: protection of SRAM.
         guard: protection of links in full.
+        sram_code: protection of SRAM.
     """
 
     def __init__(

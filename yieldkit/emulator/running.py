@@ -10,6 +10,7 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
+from yieldkit.emulator.checkpoint import Checkpoint
 from yieldkit.emulator.checks import check_lowered
 from yieldkit.emulator.cost import Timing
 from yieldkit.emulator.estimate import estimated_cycles
@@ -20,7 +21,6 @@ from yieldkit.emulator.lowering import Lowered, LoweredLaunch, lower
 from yieldkit.emulator.memoryx import MemoryX
 from yieldkit.emulator.placement import FabricView, Placement, link_pitches
 from yieldkit.emulator.scan import LogicalScan
-from yieldkit.emulator.secded import CODES
 from yieldkit.emulator.symptoms import (
     COMPLETED,
     CORRUPTION_DETECTED,
@@ -41,10 +41,9 @@ __all__ = [
     "RunResult",
     "Telemetry",
     "check_protection",
-    "link_guard",
+    "protection_options",
     "run",
     "run_job",
-    "sram_code_of",
     "sram_words_of",
     "symptoms_of",
 ]
@@ -133,6 +132,7 @@ def run(
     memoryx: MemoryX | None = None,
     weights: Mapping[str, F32] | None = None,
     batches: Sequence[tuple[npt.NDArray[Any], npt.NDArray[Any] | None]] | None = None,
+    checkpoint: Checkpoint | None = None,
     taps: bool = True,
     threads: int = 1,
     timing: Timing | str = "ideal",
@@ -148,9 +148,10 @@ def run(
         steps: steps to do.
         origin: logical core at the rectangle's north-west corner.
         faults: what strikes, by step and launch.
-        memoryx: host state to go on from (a checkpoint); copied.
+        memoryx: host state to go on from; copied.
         weights: initial weights in place of the program's own.
         batches: (tokens, targets) of each step in place of the program's corpus.
+        checkpoint: state of a job to go on from, in place of `memoryx` and `weights`; `steps` more are done.
         taps: hash the fp32 sums of every product too, where a wrong order of summation shows.
         threads: for matrix products; changes no bit.
         timing: what things cost, or the name of a preset: "ideal", "cs2", "cs3".
@@ -177,8 +178,7 @@ def run(
     options: dict[str, Any] = {
         "queue_depth": depth,
         "threads": threads,
-        "guard": link_guard(fabric),
-        "sram_code": sram_code_of(fabric),
+        **protection_options(fabric),
     }
     if executor == "tensor":
         options["taps"] = taps
@@ -193,7 +193,8 @@ def run(
         memoryx=memoryx,
         weights=weights,
         batches=batches,
-        host_code=_protection(fabric, "memoryx"),
+        checkpoint=checkpoint,
+        host_code=host_code_of(fabric),
         **options,
     )
     return run_job(job, placement, steps, faults=faults, timing=costs, progress=progress)
@@ -324,18 +325,13 @@ def symptoms_of(job: Job, placement: Placement, planned: int, telemetry: Telemet
     )
 
 
-ACTED_OUT: Final[Mapping[str, Collection[str]]] = {"sram": CODES, "links": LINK_PROTECTIONS}
+ACTED_OUT: Final[Mapping[str, Collection[str]]] = {"sram": ("none", "parity", "secded"), "links": LINK_PROTECTIONS}
 """Protections whose effects are acted out."""
 
 
-def link_guard(fabric: FabricView) -> LinkGuard:
-    """Protection of a wafer's links, as an option of every executor (`guard`)."""
-    return LinkGuard(_protection(fabric, "links"))
-
-
-def sram_code_of(fabric: FabricView) -> str:
-    """Protection of a wafer's SRAM, as an option of every executor (`sram_code`)."""
-    return _protection(fabric, "sram")
+def protection_options(fabric: FabricView) -> dict[str, Any]:
+    """Protection of a wafer's links and SRAM, as options of every executor."""
+    return {"guard": LinkGuard(_protection(fabric, "links")), "sram_code": _protection(fabric, "sram")}
 
 
 def check_protection(fabric: FabricView) -> None:
@@ -360,6 +356,11 @@ def check_protection(fabric: FabricView) -> None:
 def _protection(fabric: FabricView, name: str) -> str:
     protection = getattr(getattr(getattr(fabric, "spec", None), "machine", None), "protection", None)
     return str(getattr(protection, name, "none"))
+
+
+def host_code_of(fabric: FabricView) -> str:
+    """Protection of MemoryX's words, "none" or "secded"; "none" on a fabric without a wafer."""
+    return _protection(fabric, "memoryx")
 
 
 def _summed(events: Iterable[HostEvent]) -> tuple[HostEvent, ...]:

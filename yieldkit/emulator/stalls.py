@@ -25,6 +25,7 @@ from yieldkit.emulator.kernels.state import FROM_CORE, TO_CORE
 from yieldkit.emulator.lowering import LoweredLaunch
 from yieldkit.emulator.machine import LaunchResult, Machine
 from yieldkit.emulator.scan import scan_machine
+from yieldkit.emulator.symptoms import CORRUPTION_DETECTED
 from yieldkit.emulator.waitgraph import End, Node, Reading, Wait, Waits, golden_routes, takes_of
 from yieldkit.quantities import OPPOSITE, PORT_NAMES, RAMP
 
@@ -114,11 +115,19 @@ def machine_of(run: RunResult) -> Machine | None:
 def stall_of(run: RunResult) -> Stall | None:
     """Class and culprit of a run's stall or crash; None where it completed or no machine is left to read."""
     machine = machine_of(run)
-    if machine is None or not run.symptoms.stalled_launch:
+    if machine is None or not run.symptoms.stalled_launch or _only_the_host_stopped(run):
         return None
     low = next(low for low in run.job.lowered.launches if low.name == run.symptoms.stalled_launch)
     scan = scan_machine(machine.state, machine.neighbour, low, undrained=False)
     return classify(machine, low, LaunchResult(False, {}, {}, scan=scan))
+
+
+def _only_the_host_stopped(run: RunResult) -> bool:
+    """Whether the cores are done: a check fired, or a tensor was lost on the host's link after it had left."""
+    seen = run.symptoms
+    lost = {event.name for event in seen.host_events if event.kind == "dropped_tensor"}
+    gone = bool(seen.host_missing) and {stream for stream, _ in seen.host_missing} <= lost
+    return seen.status == CORRUPTION_DETECTED or (gone and not seen.waiting)
 
 
 Found = tuple[str, Node, str, tuple[str, ...], tuple[Wait, ...]]

@@ -76,8 +76,8 @@ class TensorExecutor:
         window_from: cores of a rectangle from which on windows are tried before the whole.
         largest_bytes: memory of all cores and their queues from which on the whole is not run word by word.
         sequence: links number their words.
-        sram_code: protection of SRAM.
         guard: protection of links in full.
+        sram_code: protection of SRAM.
         parts: run only the phases word by word that a fault can touch, where that gives what the launch gives.
 
     Attributes:
@@ -95,8 +95,8 @@ class TensorExecutor:
         window_from: int = WINDOW_FROM,
         largest_bytes: int = LARGEST_BYTES,
         sequence: bool = False,
-        sram_code: str = "none",
         guard: LinkGuard | str | None = None,
+        sram_code: str = "none",
         parts: bool = True,
     ) -> None:
         if threads < 1:
@@ -214,10 +214,8 @@ class TensorExecutor:
                 self._drop(name)
 
     def _follows(self, low: LoweredLaunch, hooks: LaunchHooks) -> bool:
-        if hooks != LaunchHooks(sram=hooks.sram, links=hooks.links):
-            return False
         # A link that only holds words up changes nothing but time.
-        if not all(hook.delay for hook in hooks.links):
+        if hooks != LaunchHooks(sram=hooks.sram, links=tuple(hook for hook in hooks.links if hook.delay)):
             return False
         for hook in hooks.sram:
             if hook.lasts or self.sram_code != "none":
@@ -235,13 +233,19 @@ class TensorExecutor:
             return result
         if self.machine is None and self.rows * self.cols >= self.window_from:
             # Only what concerns words and their order can end a launch in another way than clean.
-            struck = bool(hooks.routes or hooks.registers or hooks.indices or hooks.switches)
-            struck = struck or any(in_tables(low, hook.address) for hook in hooks.sram)
+            control = hooks.routes or hooks.registers or hooks.indices or hooks.switches
+            struck = bool(control) or any(in_tables(low, hook.address) for hook in hooks.sram)
             counted = None
             lost = any(hook.drop or hook.duplicate for hook in hooks.links)
             if struck or lost or hooks.withheld or any(hook.credit for hook in hooks.links):
-                depth, code = self.queue_depth, self.sram_code
-                counted = count_launch(self.lowered, low, hooks, queue_depth=depth, guard=self.guard, sram_code=code)
+                counted = count_launch(
+                    self.lowered,
+                    low,
+                    hooks,
+                    queue_depth=self.queue_depth,
+                    guard=self.guard,
+                    sram_code=self.sram_code,
+                )
             # Where links number their words, a lost one shows at the router behind, which a window may not hold.
             seen = lost and self.guard.kind == "sequence"
             if (counted is None or counted.completed) and not (seen or hooks.withheld or self._lasts(low, hooks)):
@@ -273,14 +277,18 @@ class TensorExecutor:
 
     def _in_part(self, low: LoweredLaunch, streams: Mapping[str, F32], hooks: LaunchHooks) -> LaunchResult | None:
         """Run here all phases but those that the fault can touch (see `part_runs`); None where that is all of them."""
-        plain = self.parts and self.sram_code == "none" and self.guard.kind == "none"
+        plain = self.parts and self.sram_code == "none"
         # Where the same tables stay, what struck them does too.
         if not plain or self.machine is not None or self._after(low).tables_id == low.tables_id:
+            return None
+        if hooks.links and self.guard.kind != "none":
             return None
         unread = never_read(low, hooks)
         part = None
         if unread is None and self.rows * self.cols < self.window_from:
             part = struck_part(self.lowered, low, hooks, self.queue_depth)
+        if part is not None and any(isinstance(phase, Gemv) for phase in low.launch.phases):
+            return None
         if unread is None and part is None:
             return None
         state_hash = self._hash_of_whole(low, streams, hooks)
@@ -298,7 +306,7 @@ class TensorExecutor:
         lost = any(hook.drop for hook in part.hooks.links)
         # Where no word is lost, queues of any depth end alike, and deep ones make for fewer visits.
         depth = self.queue_depth if lost else max(self.queue_depth, DEEP)
-        machine = PartMachine(self.lowered, queue_depth=depth)
+        machine = PartMachine(self.lowered, queue_depth=depth, guard=self.guard)
         alive = tuple(self.arrays)
         for name in alive:
             machine.write(name, self.arrays[name])
@@ -332,6 +340,9 @@ class TensorExecutor:
     def _ended_early(self, low: LoweredLaunch, machine: Machine, result: LaunchResult) -> LaunchResult:
         """A launch that left the machine in another state than the clean one, which goes on from there."""
         self.machine = machine
+        # A part begins at a task of its own; who reads the cores now must find the header that the launch has.
+        for core, place in enumerate(np.ndindex(self.rows, self.cols)):
+            machine.state.sram[core, :HEADER_WORDS] = low.roles[low.role_of[place]].header
         following = self._after(low)
         self.arrays, self._layout = {}, {}
         for name in self._alive_after(low, following):

@@ -59,8 +59,8 @@ class WaveletMachine(Machine):
         link_pitches: int[n, 4], core pitches that the link of each core through N, E, S, W spans on the repaired mesh;
             1 everywhere when None. It changes cycles, never a value.
         sequence: links number their words.
-        sram_code: protection of SRAM.
         guard: protection of links in full.
+        sram_code: protection of SRAM.
 
     Raises:
         BadInput: a cost or span that the clock cannot keep.

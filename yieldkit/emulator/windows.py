@@ -103,8 +103,8 @@ class Window(Machine):
         crossings: golden traffic.
         arrays: tensors at the start of the launch, `[rows|1, cols|1, *dims]`.
         queue_depth: words a queue holds.
-        sram_code: protection of SRAM.
         guard: protection of links; numbers of words are left out.
+        sram_code: protection of SRAM.
     """
 
     def __init__(
@@ -115,8 +115,8 @@ class Window(Machine):
         crossings: Crossings,
         arrays: Mapping[str, F32],
         queue_depth: int,
-        guard: LinkGuard | None = None,
         *,
+        guard: LinkGuard | None = None,
         sram_code: str = "none",
     ) -> None:
         self.guard = guard or LinkGuard()
@@ -215,7 +215,7 @@ class Window(Machine):
         self._marks = self._triggers(self.part, here)
         self.taps = self._taps(self.part)
         self._budget = RUNAWAY_FACTOR * clean_elements(self.part)[self.part.role_of.reshape(-1)] + 1000
-        self._strike_routes(here)
+        self._strike_routers(here)
         self._strike(self._marks, kernel.UNUSED)
 
     def _halo(

@@ -11,6 +11,7 @@ from dataclasses import asdict, dataclass
 from typing import Any, Final, Self
 
 from yieldkit.emulator.hooks import (
+    ALL_BITS,
     MOST_HELD_UP,
     IndexHook,
     LaunchHooks,
@@ -44,7 +45,14 @@ PLACES: Final = (
 CHECKED_BITS: Final = 39
 """Bits of a word with its check bits, at most."""
 LARGEST_FACTOR: Final = 1024.0
-_WITHOUT_A_WORD: Final = ("slow", "link_drop", "link_duplicate", "link_credit", "link_delay", "stream_drop")
+_NO_WORD_ON_LINK: Final = ("link_drop", "link_duplicate", "link_credit", "link_delay")
+_WITHOUT_A_WORD: Final = ("slow", "stream_drop", *_NO_WORD_ON_LINK)
+_MASK_BITS: Final = {
+    "sram": CHECKED_BITS,
+    "index": 16,
+    "switch": 2,
+    **dict.fromkeys(_NO_WORD_ON_LINK, 0),
+}
 _OF_A_TASK: Final = ("register", "result", "operand", "product", "index")
 
 
@@ -60,14 +68,14 @@ class FaultEvent:
             the running task), "result" (the word an element stores or sends: an accumulator bit, for a mac), "operand"
             (the word of an operand on its way into an element), "product" (fp32 product of a mac before the addition),
             "index" (a loop index of an operand), "slow" (a core that takes longer), "link_flip" and "link_drop" (a
-            word on its way), "link_duplicate" (it goes over the link twice), "link_credit" (from it on, a place of the
+            word on its way), "link_duplicate" (it goes over the link twice), "link_credit" (from it on a place of the
             queue behind the link is lost), "link_delay" (it holds up the link), "queue" (a word as it enters a queue of
-            a router), "switch" (the position of a router's switch for a colour, as the launch begins), "memoryx" (a
+            a router), "switch" (the position of a router's switch for a colour, at the launch's start), "memoryx" (a
             word of the host's memory, before a step), "stream" (a word on the host's link), "stream_drop" (a whole
             tensor that never comes over it).
         row, col: physical core; for a link the end that the word leaves; 0 on the host's side, and ignored there.
         step, launch: when, by step number and launch name; for memoryx the launch is ignored and may be "".
-        mask: bits to XOR, of 32 (0 where no word is changed); of 16 for an index; 1 to 3 for a switch; check bits of a
+        mask: bits to XOR, of 32; of 16 for an index, of 2 for a switch; 0 where no word changes; check bits of a
             protected SRAM word are bits 32 (parity), 32 to 38 (SECDED).
         drow, dcol: other end of the link.
         phase: for sram: before the core's first task of this phase (number within the launch); a route word is struck
@@ -81,13 +89,13 @@ class FaultEvent:
             start.
         keep: bits of the old word that stay.
         lasts: strikes at every later occasion in the launch too: each store to the SRAM word, each load of the register
-            by a later task, each element, each word on the link or into the queue.
-        port: of a queue: logical N, E, S, W (0 to 3), 4 from the core, 5 to the core.
-        cycles: that a word holds up its link.
+            by a later task, each element, each word over the link or into the queue.
         factor: cycles of a slow core over its usual ones, 1 to 1,024.
         tensor: on the host's side, the parameter (memoryx) or the stream.
         index: word of it, in C order.
         part: of memoryx: "weights", "first" or "second" (moments).
+        port: of a queue: logical N, E, S, W (0 to 3), 4 from the core, 5 to the core.
+        cycles: that a word holds up its link.
     """
 
     place: str
@@ -109,12 +117,12 @@ class FaultEvent:
     nth: int = 0
     keep: int = 0xFFFFFFFF
     lasts: bool = False
-    port: int = 0
-    cycles: int = 0
     factor: float = 1.0
     tensor: str = ""
     index: int = 0
     part: str = ""
+    port: int = 0
+    cycles: int = 0
 
     def __post_init__(self) -> None:
         if self.place not in PLACES:
@@ -126,7 +134,8 @@ class FaultEvent:
             "col": (0, 1 << 20),
             "drow": (-(1 << 20), 1 << 20),
             "dcol": (-(1 << 20), 1 << 20),
-            "mask": self._mask_limits,
+            "mask": (0, (1 << _MASK_BITS.get(self.place, 32)) - 1),
+            "keep": (0, ALL_BITS),
             "step": (0, 1 << 40),
             "address": (0, SRAM_WORDS - 1),
             "colour": (0, COLOURS - 1),
@@ -137,10 +146,9 @@ class FaultEvent:
             "task": (0, 1 << 16),
             "element": (0, 1 << 40),
             "nth": (0, 1 << 40),
-            "keep": (0, (1 << 32) - 1),
+            "index": (0, 1 << 40),
             "port": (0, 5),
             "cycles": (1 if self.place == "link_delay" else 0, MOST_HELD_UP),
-            "index": (0, 1 << 40),
         }
         for name in limits:
             if isinstance(getattr(self, name), bool) or not isinstance(getattr(self, name), int):
@@ -157,21 +165,15 @@ class FaultEvent:
             raise BadInput(
                 f"fault factor must be 1 to {LARGEST_FACTOR:g}, and 1 but for a slow core", value=self.factor
             )
+        bits = 0xFFFF if self.place == "index" else ALL_BITS
+        if self.place not in _WITHOUT_A_WORD and self.mask == 0 and self.keep & bits == bits:
+            raise BadInput(
+                "fault mask 0 changes nothing where keep has all bits", cure="give bits in mask, or keep fewer"
+            )
         if self.place == "route" and self.phase:
             raise BadInput("a route word is struck at the launch's start", value=self.phase, cure="use phase 0")
         if self.place.startswith("link") and (self.drow, self.dcol) == (0, 0):
             raise BadInput("a link fault needs its other end", cure="give drow and dcol")
-
-    @property
-    def _mask_limits(self) -> tuple[int, int]:
-        if self.place in _WITHOUT_A_WORD:
-            return 0, 0
-        if self.place == "switch":
-            return 1, POSITIONS - 1
-        bits = {"sram": CHECKED_BITS, "index": 16}.get(self.place, 32)
-        # A strike has to be able to change something.
-        changes = self.keep & (1 << min(bits, 32)) - 1 != (1 << min(bits, 32)) - 1
-        return (0 if changes else 1), (1 << bits) - 1
 
     @property
     def site(self) -> Site:

@@ -16,20 +16,24 @@ import numpy as np
 import numpy.typing as npt
 
 from yieldkit.emulator.disassembly import Operand, Task, chain_of, task_of
-from yieldkit.emulator.isa import HEADER_WORDS, MEMORY, OPCODES
+from yieldkit.emulator.isa import FABRIC_IN, FABRIC_OUT, HEADER_WORDS, MEMORY, OPCODES
 from yieldkit.emulator.lowering import Lowered, LoweredLaunch
 from yieldkit.emulator.machine import clean_elements
 from yieldkit.emulator.placement import Placement
+from yieldkit.emulator.word_counts import words_of
 from yieldkit.errors import BadInput
 from yieldkit.faults.event import FaultEvent, FaultPlan
 from yieldkit.faults.ground import Ground
-from yieldkit.quantities import Site
+from yieldkit.faults.host_places import HOST_PLACES
+from yieldkit.quantities import OPPOSITE, RAMP, Site
 
 __all__ = ["OCCASIONS", "Exposure", "Occasions", "occasion_of"]
 
 OCCASIONS: Final = ("element", "word", "read", "store", "live_phase", "task", "launch", "step")
-"""Kinds of occasion: an element that passes the datapath, a word that leaves over the link, a read or store of the SRAM
-word, a phase in which the word holds something, a task loaded into the registers, a launch, a step."""
+"""Kinds of occasion: an element that passes the datapath, a word that leaves over the link or enters the queue, a read
+or store of the SRAM word, a phase in which the word holds something, a task loaded into the registers, a launch, a
+step.
+"""
 
 _BY_PLACE: Final = {
     **dict.fromkeys(("result", "operand", "product", "index"), "element"),
@@ -38,11 +42,12 @@ _BY_PLACE: Final = {
     "memoryx": "step",
 }
 _WITH_PHASES: Final = ("read", "store", "live_phase")
+_AS_A_WHOLE: Final = ("launch", "step")
 
 
 def occasion_of(event: FaultEvent) -> str:
     """The kind of occasion at which a place is struck, unless told otherwise."""
-    if event.link is not None:
+    if event.link is not None or event.place == "queue":
         return "word"
     return _BY_PLACE.get(event.place, "launch")
 
@@ -92,8 +97,12 @@ class Exposure:
     _tasks: dict[tuple[int, int], tuple[tuple[int, Task], ...]] = field(default_factory=dict, repr=False, compare=False)
 
     def core(self, event: FaultEvent) -> Site | None:
-        """Core of the rectangle that an event strikes, or None where it touches nothing."""
+        """Core of the rectangle that an event strikes, or None where it touches none."""
         return FaultPlan((), self.placement).logical(event)
+
+    def touches(self, event: FaultEvent) -> bool:
+        """Whether an event's site is one of the program's: a core or link of its rectangle, or the host's side."""
+        return event.place in HOST_PLACES or self.core(event) is not None
 
     def occasions(self, event: FaultEvent, kind: str, low: LoweredLaunch) -> Occasions:
         """Occasions of a launch; none where the site runs nothing.
@@ -109,13 +118,18 @@ class Exposure:
         key = (replace(event, step=0, launch=""), kind, low.index)
         if key not in self._known:
             core = self.core(event)
-            self._known[key] = Occasions() if core is None else self._occasions(event, kind, low, core)
+            if event.place in HOST_PLACES:
+                self._known[key] = _of_host(event, kind, low)
+            else:
+                self._known[key] = Occasions() if core is None else self._occasions(event, kind, low, core)
         return self._known[key]
 
     def activity(self, event: FaultEvent, low: LoweredLaunch) -> float:
         """Elements of the struck core in a launch over those of the busiest core; for a link, words over it over those
-        of the busiest link. 0 where the site runs nothing.
+        of the busiest link. 0 where the site runs nothing, 1 on the host's side.
         """
+        if event.place in HOST_PLACES:
+            return 1.0
         core = self.core(event)
         if core is None:
             return 0.0
@@ -128,14 +142,14 @@ class Exposure:
         return int(words[core[0] * self.placement.cols + core[1], self._port(event, core)]) / most if most else 0.0
 
     def _occasions(self, event: FaultEvent, kind: str, low: LoweredLaunch, core: Site) -> Occasions:
-        if (kind in _WITH_PHASES) != (event.place == "sram") and kind not in ("launch", "step"):
-            raise BadInput(f"a fault of place {event.place!r} has no occasions of this kind", value=kind)
-        if (kind == "word") != (event.link is not None) and kind not in ("launch", "step"):
-            raise BadInput(f"a fault of place {event.place!r} has no occasions of this kind", value=kind)
-        if kind == "launch":
-            return Occasions((((), "", 1),))
-        if kind == "step":
-            return Occasions((((), "", 1),) if low.index == 0 else ())
+        if kind in _AS_A_WHOLE:
+            return _once(kind, low)
+        on_wires = event.link is not None or event.place == "queue"
+        if (kind in _WITH_PHASES) != (event.place == "sram") or (kind == "word") != on_wires:
+            raise _no_such(event, kind)
+        if event.place == "queue":
+            entering = self._entering(event, low, core)
+            return Occasions((((), "nth", entering),) if entering else ())
         if kind == "word":
             words = self._traffic[low.index][core[0] * self.placement.cols + core[1], :, self._port(event, core)]
             used = np.flatnonzero(words)
@@ -180,6 +194,31 @@ class Exposure:
                 found[phase] += sum(_times(operand, address, task.elements) for operand in touched)
         return found
 
+    def _entering(self, event: FaultEvent, low: LoweredLaunch, core: Site) -> int:
+        """Words that enter a queue in a launch: from a neighbour, from the core (4) or to it (5).
+
+        Words that MemoryX pushes at an edge port are not counted: such a queue has no occasions, and only a permanent
+        fault strikes it.
+        """
+        if event.port < RAMP:
+            down, right = ((-1, 0), (0, 1), (1, 0), (0, -1))[event.port]
+            r, c = core[0] + down, core[1] + right
+            if not (0 <= r < self.placement.rows and 0 <= c < self.placement.cols):
+                return 0
+            return int(self._traffic[low.index][r * self.placement.cols + c, event.colour, OPPOSITE[event.port]])
+        words = 0
+        for _, task in self._chain(low, int(low.role_of[core])):
+            d = task.operands[0]
+            if event.port == RAMP and d.kind == FABRIC_OUT and d.colour == event.colour:
+                words += words_of(task.sent())
+            elif event.port > RAMP:
+                words += sum(
+                    task.taken(operand)
+                    for operand in task.operands[1:]
+                    if operand.kind == FABRIC_IN and operand.colour == event.colour
+                )
+        return words
+
     def _chain(self, low: LoweredLaunch, role: int) -> tuple[tuple[int, Task], ...]:
         """Tasks of a role in the order they run, each with its phase."""
         key = (low.index, role)
@@ -204,6 +243,23 @@ class Exposure:
         if ends is None:
             raise BadInput("the link carries nothing here", value=link)
         return next(port for r, c, port in ends if (r, c) == core)
+
+
+def _no_such(event: FaultEvent, kind: str) -> BadInput:
+    return BadInput(f"a fault of place {event.place!r} has no occasions of this kind", value=kind)
+
+
+def _once(kind: str, low: LoweredLaunch) -> Occasions:
+    return Occasions((((), "", 1),) if kind == "launch" or low.index == 0 else ())
+
+
+def _of_host(event: FaultEvent, kind: str, low: LoweredLaunch) -> Occasions:
+    """MemoryX is struck before a step, a stream in the launches that have it."""
+    if kind != occasion_of(event):
+        raise _no_such(event, kind)
+    if event.place != "memoryx" and all(getattr(phase, "stream", "") != event.tensor for phase in low.launch.phases):
+        return Occasions()
+    return _once(kind, low)
 
 
 def _passes(event: FaultEvent, task: Task) -> bool:

@@ -13,7 +13,7 @@ from typing import Any, Final, Self
 
 import numpy as np
 
-from yieldkit.emulator.hooks import ALL_ONES
+from yieldkit.emulator.hooks import ALL_BITS
 from yieldkit.emulator.isa import COLOURS, POSITIONS
 from yieldkit.errors import BadInput
 from yieldkit.faults.conditions import REFERENCE_K, Condition, RateLaw
@@ -119,7 +119,7 @@ class Mechanism:
         if self.model == "flip":
             details["mask"] = 1 << bit
         elif self.model == "stuck":
-            details |= {"keep": ALL_ONES & ~(1 << bit), "mask": (1 << bit) if one else 0}
+            details |= {"keep": ALL_BITS & ~(1 << bit), "mask": (1 << bit) if one else 0}
         elif self.model == "slow":
             details["factor"] = float(rng.uniform(*self.factor))
         event = FaultEvent(self.place, step=0, launch="", **details)

@@ -15,13 +15,15 @@ from typing import Any, Final, Self
 
 import numpy as np
 
-from yieldkit.emulator.hooks import ALL_ONES, LaunchHooks, LinkHook
+from yieldkit.emulator.hooks import ALL_BITS, LaunchHooks
+from yieldkit.emulator.host_faults import MemoryHook, StreamHook
 from yieldkit.emulator.lowering import Lowered, LoweredLaunch
 from yieldkit.emulator.placement import Placement
 from yieldkit.errors import BadInput
-from yieldkit.faults.conditions import ALWAYS, Condition, Environment, RateLaw
+from yieldkit.faults.conditions import ALWAYS, REFERENCE_K, REFERENCE_V, Condition, Environment, RateLaw
 from yieldkit.faults.event import FaultEvent, FaultPlan
 from yieldkit.faults.exposure import OCCASIONS, Exposure, Occasions, occasion_of
+from yieldkit.faults.host_places import HOST_PLACES
 from yieldkit.files import fingerprint
 from yieldkit.rng import generator
 
@@ -32,8 +34,8 @@ MOST_EVENTS: Final = 1 << 16
 """Events that one fault may have in one launch."""
 
 _CHUNK: Final = 256
-_LASTING: Final = ("sram", "register", "result", "operand", "product", "index")
-"""Places where an event that lasts strikes at all later occasions of the launch; links are asked (`_lasts`)."""
+_LASTING: Final = ("register", "result", "operand", "product", "index")
+"""Places in a core where an event that lasts strikes at all later occasions of the launch."""
 
 
 @dataclass(frozen=True)
@@ -72,8 +74,8 @@ class PersistentFault:
             raise BadInput("how long a fault lasts is for its persistence to say", cure="use an event without lasts")
         if self.first_step < 0 or (self.last_step is not None and self.last_step < self.first_step):
             raise BadInput("steps must run from first_step to last_step", value=(self.first_step, self.last_step))
-        stays = self.event.place in ("sram", "route")
-        if self.persistence == "permanent" and stays and self.event.keep & self.event.mask & ALL_ONES:
+        stays = self.event.place in ("sram", "route", "memoryx")
+        if self.persistence == "permanent" and stays and self.event.keep & self.event.mask & ALL_BITS:
             # Such a word may stay from launch to launch; flipping it again would put the old value back.
             raise BadInput(
                 "a permanent fault of a stored word is a stuck one: keep must leave out the bits of mask",
@@ -185,6 +187,14 @@ class PersistentPlan:
             total += FaultPlan(events[start : start + _CHUNK], self.placement).hooks(step, low)
         return total
 
+    def memory_hooks(self, step: int) -> tuple[MemoryHook, ...]:
+        """What strikes MemoryX before a step."""
+        return FaultPlan(self.events(step, self.lowered.launches[0]), self.placement).memory_hooks(step)
+
+    def stream_hooks(self, step: int, low: LoweredLaunch) -> tuple[StreamHook, ...]:
+        """What strikes the streams of a launch."""
+        return FaultPlan(self.events(step, low), self.placement).stream_hooks(step, low)
+
     def events(self, step: int, low: LoweredLaunch) -> tuple[FaultEvent, ...]:
         """Events of a launch, fault by fault; those on sites that run nothing are left out.
 
@@ -193,85 +203,102 @@ class PersistentPlan:
         """
         return tuple(event for fault in self.faults for event in self.events_of(fault, step, low))
 
-    def strikes(self, step: int) -> bool:
-        """Whether anything strikes in a step."""
-        return any(self.events(step, low) for low in self.lowered.launches)
+    def events_of(self, fault: PersistentFault, step: int, low: LoweredLaunch) -> tuple[FaultEvent, ...]:
+        """Events of one fault in a launch; errors as in `events`."""
+        struck = self._struck(fault, step, low)
+        if not struck.count:
+            return ()
+        template = replace(fault.event, step=step, launch=low.name)
+        if fault.persistence == "permanent":
+            return _standing(template, struck.occasions)
+        if struck.rng is None:
+            return (fault.event if fault.event.launch else replace(template, **struck.occasions.at(struck.first)),)
+        places = struck.rng.choice(struck.occasions.count, struck.count, replace=False)
+        return _at_each(template, struck.occasions, np.sort(places))
+
+    def strikes(self, fault: PersistentFault, step: int, low: LoweredLaunch) -> int:
+        """Occasions of a launch at which a fault strikes; a stuck SRAM cell counts its reads, and 1 at least."""
+        return self._struck(fault, step, low).count
 
     def conditions(self, fault: PersistentFault, low: LoweredLaunch) -> dict[str, float]:
-        """Temperature, voltage, activity and age that a fault meets in a launch. A link has those of the end that the
-        words leave.
+        """Temperature, voltage, activity and age that a fault meets in a launch.
+
+        A link has those of the end that the words leave; the host's side, which is not on the wafer, the reference
+        temperature and voltage.
         """
         row, col = fault.event.site
+        host = fault.event.place in HOST_PLACES
         return {
-            "temperature_k": self.environment.temperature_at(row, col),
-            "voltage_v": self.environment.voltage_at(row, col),
+            "temperature_k": REFERENCE_K if host else self.environment.temperature_at(row, col),
+            "voltage_v": REFERENCE_V if host else self.environment.voltage_at(row, col),
             "activity": self.exposure.activity(fault.event, low),
             "age_hours": self.environment.age_hours,
         }
 
-    def events_of(self, fault: PersistentFault, step: int, low: LoweredLaunch) -> tuple[FaultEvent, ...]:
-        """Events of one fault in a launch; errors as in `events`."""
+    def _struck(self, fault: PersistentFault, step: int, low: LoweredLaunch) -> _Struck:
+        """How often a fault strikes in a launch. What is drawn next from `rng` says where."""
         named = fault.event.launch
-        if (named and named != low.name) or self.exposure.core(fault.event) is None:
-            return ()
+        if (named and named != low.name and fault.event.place != "memoryx") or not self.exposure.touches(fault.event):
+            return _NOTHING
+        occasions = self.exposure.occasions(fault.event, fault.kind_of_occasion, low)
         if fault.persistence == "transient":
-            return self._once(fault, step, low)
+            return self._once(fault, step, low, occasions)
         if step < fault.first_step or (fault.last_step is not None and step > fault.last_step):
-            return ()
+            return _NOTHING
         met = self.conditions(fault, low)
         if not fault.condition.met(**met):
-            return ()
-        occasions = self.exposure.occasions(fault.event, fault.kind_of_occasion, low)
-        template = replace(fault.event, step=step, launch=low.name)
+            return _NOTHING
         if fault.rate is None:
-            return self._standing(template, occasions)
+            # A cell is stuck whether something reads it or not, and so is a place of a queue.
+            return _Struck(occasions, max(occasions.count, int(fault.event.place in ("sram", "queue"))))
         chance = fault.rate.probability(**met)
         if not occasions.count or chance == 0:
-            return ()
+            return _NOTHING
         rng = generator(self.seed, f"faults.persistence.{fault.key}", step, low.index)
-        n = int(rng.binomial(occasions.count, chance))
-        return _struck(template, occasions, np.sort(rng.choice(occasions.count, n, replace=False)) if n else ())
+        return _Struck(occasions, int(rng.binomial(occasions.count, chance)), rng)
 
-    def _once(self, fault: PersistentFault, step: int, low: LoweredLaunch) -> tuple[FaultEvent, ...]:
-        """The one event of a transient fault: as given, or at an occasion drawn from all of its step."""
+    def _once(self, fault: PersistentFault, step: int, low: LoweredLaunch, occasions: Occasions) -> _Struck:
+        """The one strike of a transient fault: as given, or at an occasion drawn from all of its step."""
         if step != fault.event.step:
-            return ()
+            return _NOTHING
         if fault.event.launch:
-            return (fault.event,)
-        each = [self.exposure.occasions(fault.event, fault.kind_of_occasion, one) for one in self.lowered.launches]
-        total = sum(occasions.count for occasions in each)
-        if not total:
-            return ()
-        place = int(generator(self.seed, f"faults.persistence.{fault.key}", step).integers(total))
-        place -= sum(occasions.count for occasions in each[: low.index])
-        if not 0 <= place < each[low.index].count:
-            return ()
-        return (replace(fault.event, launch=low.name, **each[low.index].at(place)),)
-
-    def _standing(self, template: FaultEvent, occasions: Occasions) -> tuple[FaultEvent, ...]:
-        """Events that strike at every occasion of a launch."""
-        if template.place == "sram":
-            # The cell is stuck whether something reads it or not.
-            return (replace(template, phase=0, lasts=True),)
-        if not occasions.count:
-            return ()
-        if template.link is not None and not _LINKS_LAST:
-            return _struck(template, occasions, range(occasions.count))
-        lasts = template.place in _LASTING or template.link is not None
-        if not lasts:
-            return (replace(template, **occasions.at(0)),)
-        if template.link is None:
-            return (replace(template, **occasions.at(0), lasts=True),)
-        # Each colour has a count of its own.
-        firsts = [end - size for end, (_, _, size) in zip(occasions.ends, occasions.groups, strict=True)]
-        return tuple(replace(template, **occasions.at(first), lasts=True) for first in firsts)
+            return _Struck(occasions, 1)
+        counts = [
+            self.exposure.occasions(fault.event, fault.kind_of_occasion, one).count for one in self.lowered.launches
+        ]
+        if not sum(counts):
+            return _NOTHING
+        place = int(generator(self.seed, f"faults.persistence.{fault.key}", step).integers(sum(counts)))
+        place -= sum(counts[: low.index])
+        return _Struck(occasions, 1, first=place) if 0 <= place < occasions.count else _NOTHING
 
 
-_LINKS_LAST: Final = "lasts" in {field.name for field in fields(LinkHook)}
-"""Whether the machine knows faults of links that last; otherwise every word has an event of its own."""
+@dataclass(frozen=True)
+class _Struck:
+    """How many occasions of a launch are struck; the first, where it is known already; what draws them, where not."""
+
+    occasions: Occasions
+    count: int
+    rng: np.random.Generator | None = None
+    first: int = 0
 
 
-def _struck(template: FaultEvent, occasions: Occasions, places: Any) -> tuple[FaultEvent, ...]:
+_NOTHING: Final = _Struck(Occasions(), 0)
+
+
+def _standing(template: FaultEvent, occasions: Occasions) -> tuple[FaultEvent, ...]:
+    """Events that strike at every occasion of a launch."""
+    if template.place in ("sram", "queue"):
+        return (replace(template, phase=0, nth=0, lasts=True),)
+    if template.link is None:
+        return (replace(template, **occasions.at(0), lasts=template.place in _LASTING),)
+    # Each colour has a count of its own. A place that a queue has lost stays lost without being lost again.
+    firsts = [end - size for end, (_, _, size) in zip(occasions.ends, occasions.groups, strict=True)]
+    lasts = template.place != "link_credit"
+    return tuple(replace(template, **occasions.at(first), lasts=lasts) for first in firsts)
+
+
+def _at_each(template: FaultEvent, occasions: Occasions, places: Any) -> tuple[FaultEvent, ...]:
     if len(places) > MOST_EVENTS:
         raise BadInput(
             f"a fault strikes more than {MOST_EVENTS} times in launch {template.launch!r}",

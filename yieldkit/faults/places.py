@@ -15,11 +15,15 @@ from typing import Any, Final, Protocol
 
 import numpy as np
 
+from yieldkit.emulator.host_faults import stream_size
+from yieldkit.emulator.host_words import inputs_of, outputs_of
 from yieldkit.emulator.isa import FABRIC_OUT, HEADER_WORDS, OPCODES
 from yieldkit.emulator.lowering import LoweredLaunch, Role
 from yieldkit.faults.bits import WHOLE, descriptor_layout, header_layout, task_layout
 from yieldkit.faults.event import FaultEvent
 from yieldkit.faults.ground import Ground, task_extents
+from yieldkit.faults.host_places import words_of_memoryx
+from yieldkit.workloads.program import Gemm, WGrad
 
 Rng = np.random.Generator
 
@@ -27,6 +31,13 @@ __all__ = ["SITE_CLASSES", "Item", "SiteClass"]
 
 _FORMATS: Final = ("fp32", "bf16", "fp16", "fp32")
 _OPERANDS: Final = 3
+_LEVELS: Final = 3
+_SECOND: Final = 2
+_BINARY: Final = (*range(OPCODES["add"], OPCODES["select"] + 1), OPCODES["gelu_grad"])
+DELAY_CYCLES: Final = 100
+"""Assumption: cycles for which a delayed word holds up its link."""
+SLOW_FACTOR: Final = 2.0
+"""Assumption: cycles of a slow core over its usual ones."""
 
 
 @dataclass(frozen=True)
@@ -51,7 +62,7 @@ class SiteClass(Protocol):
 
     @property
     def unit(self) -> str:
-        """What a raw rate counts: "bit", "core" or "link"."""
+        """What a raw rate counts: "bit", "core", "link", "host_bit" (of MemoryX) or "host" (its link)."""
         ...
 
     def items(self, ground: Ground, low: LoweredLaunch) -> Iterator[Item]:
@@ -173,17 +184,22 @@ class SramFree:
 
 @dataclass(frozen=True)
 class Registers:
-    """Task word and descriptors of the running task: the phases' share of a core's elements is taken as equal, and
-    inside it one element is as likely as another.
+    """Task word and descriptors of the running task, or the loop indices of its operands.
+
+    The phases' share of a core's elements is taken as equal, and inside it one element is as likely as another.
     """
 
+    place: str = "register"
     unit: str = "bit"
 
     def items(self, ground: Ground, low: LoweredLaunch) -> Iterator[Item]:
         """One item a word and role; a core without tasks loads no registers."""
         for role, image, cores in ground.images(low):
             moments = len(low.launch.phases) * cores
-            if image.n_tasks:
+            if image.n_tasks and self.place == "index":
+                for number in range(_OPERANDS * _LEVELS):
+                    yield Item(low.index, "index", moments, (role, *divmod(number, _LEVELS)))
+            elif image.n_tasks:
                 for word in range(2):
                     yield Item(low.index, task_layout(word), moments, (role, -1, word))
                 for word in range(4):
@@ -206,7 +222,7 @@ class Registers:
         element = number - int(ends[task] - extents[task])
         where = _at(ground, low, core, role)
         return FaultEvent(
-            "register", **where, **when, task=task, element=element, operand=operand, word=word, mask=1 << bit
+            self.place, **where, **when, task=task, element=element, operand=operand, word=word, mask=1 << bit
         )
 
 
@@ -236,45 +252,124 @@ class Routes:
 
 
 @dataclass(frozen=True)
-class Results:
-    """Words that elements store or send: sums of products (the accumulator), or those of all other operations."""
+class Elements:
+    """Words of a datapath, one an element: what it stores or sends, what it fetches, or the product of a mac.
 
-    macs: bool
-    place: str = "result"
-    operand: int = 0
+    Attributes:
+        place: "result", "operand" or "product".
+        macs: elements of macs only, of all other operations only, or (None) of all.
+        operand: 0 D, 1 A, 2 B; its descriptor has the format.
+    """
+
+    place: str
+    macs: bool | None = None
+    operands: tuple[int, ...] = (0,)
     unit: str = "core"
 
     def items(self, ground: Ground, low: LoweredLaunch) -> Iterator[Item]:
-        """One item a role and format."""
+        """One item a role, operand and format."""
         for role, image, cores in ground.images(low):
             if not image.n_tasks:
                 continue
-            tasks, formats, extents = self._tasks(image)
-            for layout in dict.fromkeys(_FORMATS):
-                chosen = tasks[formats[tasks] == _FORMATS.index(layout)]
-                ends = np.cumsum(extents[chosen])
-                if len(chosen) and ends[-1]:
-                    yield Item(low.index, layout, int(ends[-1]) * cores, (role, chosen, ends))
+            extents = task_extents(image.tables, image.n_tasks)
+            for operand in self.operands:
+                tasks, formats = self._tasks(image, operand)
+                for layout in dict.fromkeys(_FORMATS):
+                    chosen = tasks[formats[tasks] == _FORMATS.index(layout)]
+                    ends = np.cumsum(extents[chosen])
+                    if len(chosen) and ends[-1]:
+                        yield Item(low.index, layout, int(ends[-1]) * cores, (role, operand, chosen, ends))
 
     def strike(self, ground: Ground, item: Item, index: int, bit: int, when: Mapping[str, Any], rng: Rng) -> FaultEvent:
         """Flip a bit of one element's word."""
         low = ground.lowered.launches[item.launch]
-        role, tasks, ends = item.key
+        role, operand, tasks, ends = item.key
         number, core = _split(index, int(ends[-1]), ground.cores(low).count(role))
         which = int(np.searchsorted(ends, number, side="right"))
         element = number - (int(ends[which - 1]) if which else 0)
-        where = _at(ground, low, core, role)
-        more: dict[str, Any] = {"operand": self.operand} if self.operand else {}
-        return FaultEvent(self.place, **where, **when, **more, task=int(tasks[which]), element=element, mask=1 << bit)
+        where = _at(ground, low, core, role) | {**when, "task": int(tasks[which]), "element": element}
+        if self.place == "operand":
+            where["operand"] = operand
+        return FaultEvent(self.place, **where, mask=1 << bit)
 
-    def _tasks(self, image: Role) -> tuple[Any, Any, Any]:
-        """Numbers of the tasks that count; format of the struck operand and elements of every task."""
+    def _tasks(self, image: Role, operand: int) -> tuple[Any, Any]:
+        """Numbers of the tasks that count, and the format of the operand of every task."""
         words = image.tables[: 2 * image.n_tasks].reshape(-1, 2)
-        descriptors = image.tables[2 * image.n_tasks :].reshape(-1, 4)
-        mac = (words[:, 0] & 0x3F) == OPCODES["mac"]
-        formats = (descriptors[(words[:, 1] >> (10 * self.operand)) & 0x3FF, 0] >> 16) & 3
-        formats = np.where(formats == len(_FORMATS) - 1, 0, formats)
-        return np.flatnonzero(mac == self.macs), formats, task_extents(image.tables, image.n_tasks)
+        first = image.tables[2 * image.n_tasks :].reshape(-1, 4)[:, 0]
+        opcode = words[:, 0] & 0x3F
+        counts = np.ones(len(words), bool) if self.macs is None else (opcode == OPCODES["mac"]) == self.macs
+        if operand == _SECOND:
+            counts &= np.isin(opcode, _BINARY)
+        if self.place == "product":
+            return np.flatnonzero(counts), np.zeros(len(words), np.int64)
+        formats = (first[np.minimum((words[:, 1] >> (10 * operand)) & 0x3FF, len(first) - 1)] >> 16) & 3
+        return np.flatnonzero(counts), np.where(formats == len(_FORMATS) - 1, 0, formats)
+
+
+@dataclass(frozen=True)
+class SlowCores:
+    """A core that takes longer for a launch."""
+
+    unit: str = "core"
+
+    def items(self, ground: Ground, low: LoweredLaunch) -> Iterator[Item]:
+        """One item a launch."""
+        yield Item(low.index, WHOLE, ground.cores(low).count(), ())
+
+    def strike(self, ground: Ground, item: Item, index: int, bit: int, when: Mapping[str, Any], rng: Rng) -> FaultEvent:
+        """Slow one core down."""
+        low = ground.lowered.launches[item.launch]
+        return FaultEvent("slow", **_at(ground, low, index), **when, factor=SLOW_FACTOR)
+
+
+@dataclass(frozen=True)
+class MemoryX:
+    """Words of parameters and of their moments in MemoryX, before each step."""
+
+    parts: tuple[str, ...]
+    unit: str = "host_bit"
+
+    def items(self, ground: Ground, low: LoweredLaunch) -> Iterator[Item]:
+        """One item a parameter and part, with the first launch of the step."""
+        program = ground.lowered.program
+        if low.index or (self.parts != ("weights",) and program.job.get("kind") != "training"):
+            return
+        for name, words in words_of_memoryx(program).items():
+            for part in self.parts:
+                yield Item(low.index, "fp32", words, (name, part))
+
+    def strike(self, ground: Ground, item: Item, index: int, bit: int, when: Mapping[str, Any], rng: Rng) -> FaultEvent:
+        """Flip a bit of a word."""
+        name, part = item.key
+        return FaultEvent("memoryx", 0, 0, when["step"], "", mask=1 << bit, tensor=name, part=part, index=index)
+
+
+@dataclass(frozen=True)
+class Streams:
+    """Words of the streams between MemoryX and the wafer, or whole tensors of them."""
+
+    place: str
+    unit: str = "host"
+
+    def items(self, ground: Ground, low: LoweredLaunch) -> Iterator[Item]:
+        """One item a stream of a launch."""
+        program = ground.lowered.program
+        for phase in (*inputs_of(low.launch), *outputs_of(low.launch)):
+            if self.place == "stream_drop":
+                yield Item(low.index, WHOLE, 1, (phase.stream,))
+                continue
+            if isinstance(phase, Gemm | WGrad):
+                layout = program.dtype if isinstance(phase, Gemm) else program.sum_dtype
+            else:
+                layout = ground.lowered.tensors[phase.tensor].dtype
+            yield Item(low.index, layout, stream_size(program, low.launch, phase.stream), (phase.stream,))
+
+    def strike(self, ground: Ground, item: Item, index: int, bit: int, when: Mapping[str, Any], rng: Rng) -> FaultEvent:
+        """Strike one word, or lose the tensor."""
+        (stream,) = item.key
+        if self.place == "stream_drop":
+            return FaultEvent(self.place, 0, 0, **when, tensor=stream)
+        return FaultEvent(self.place, 0, 0, **when, tensor=stream, index=index, mask=1 << bit)
 
 
 @dataclass(frozen=True)
@@ -304,6 +399,8 @@ class Links:
     def strike(self, ground: Ground, item: Item, index: int, bit: int, when: Mapping[str, Any], rng: Rng) -> FaultEvent:
         """Strike one word."""
         mask: dict[str, Any] = {} if self.whole else {"mask": 1 << bit}
+        if self.place == "link_delay":
+            mask["cycles"] = DELAY_CYCLES
         used, ends = item.key
         if used is None:
             (row, col), (down, right) = ground.idle_links[index // ends]
@@ -312,6 +409,56 @@ class Links:
         core, colour, port = (int(value) for value in used[which])
         nth = index - (int(ends[which - 1]) if which else 0)
         return FaultEvent(self.place, **ground.link(core, port), **when, **mask, colour=colour, nth=nth)
+
+
+@dataclass(frozen=True)
+class Queues:
+    """Words as they enter a queue of a router."""
+
+    unit: str = "core"
+
+    def items(self, ground: Ground, low: LoweredLaunch) -> Iterator[Item]:
+        """One item a launch and format."""
+        entered = ground.entered[low.index]
+        used = np.argwhere(entered > 0)
+        used = used[ground.cores_of_sites(used[:, 0])]
+        layouts = _link_layouts(low)
+        names = np.array([layouts.get(int(colour), "fp32") for colour in used[:, 1]])
+        for layout in dict.fromkeys(names.tolist()):
+            chosen = used[names == layout]
+            ends = np.cumsum(entered[chosen[:, 0], chosen[:, 1], chosen[:, 2]])
+            yield Item(low.index, layout, int(ends[-1]), (chosen, ends))
+
+    def strike(self, ground: Ground, item: Item, index: int, bit: int, when: Mapping[str, Any], rng: Rng) -> FaultEvent:
+        """Flip a bit of one word."""
+        used, ends = item.key
+        which = int(np.searchsorted(ends, index, side="right"))
+        core, colour, port = (int(value) for value in used[which])
+        row, col = ground.placement.physical(*divmod(core, ground.placement.cols))
+        nth = index - (int(ends[which - 1]) if which else 0)
+        return FaultEvent("queue", row, col, **when, colour=colour, port=port, nth=nth, mask=1 << bit)
+
+
+@dataclass(frozen=True)
+class Switches:
+    """Positions of switches, for the colours that a router has a route for, and for the others."""
+
+    unit: str = "bit"
+
+    def items(self, ground: Ground, low: LoweredLaunch) -> Iterator[Item]:
+        """One item a role for colours in use, one for the others."""
+        for role, image, cores in ground.images(low):
+            live = (image.routes != 0).any(axis=1)
+            for layout, colours in (("position", np.flatnonzero(live)), ("idle_position", np.flatnonzero(~live))):
+                moments = len(low.launch.phases) * cores
+                yield Item(low.index, layout, len(colours) * moments, (role, colours))
+
+    def strike(self, ground: Ground, item: Item, index: int, bit: int, when: Mapping[str, Any], rng: Rng) -> FaultEvent:
+        """Flip a bit at the launch's start, which stands for all its phases."""
+        low = ground.lowered.launches[item.launch]
+        role, colours = item.key
+        number, _, core = _split(index, len(colours), len(low.launch.phases), ground.cores(low).count(role))
+        return FaultEvent("switch", **_at(ground, low, core, role), **when, colour=int(colours[number]), mask=1 << bit)
 
 
 def _link_layouts(low: LoweredLaunch) -> dict[int, str]:
@@ -337,9 +484,22 @@ SITE_CLASSES: Final[Mapping[str, SiteClass]] = {
     "register": Registers(),
     "route": Routes(),
     "route_empty": Routes(empty=True),
-    "accumulator": Results(macs=True),
-    "result": Results(macs=False),
+    "index": Registers("index"),
+    "accumulator": Elements("result", macs=True),
+    "result": Elements("result", macs=False),
+    "operand": Elements("operand", operands=(1, 2)),
+    "product": Elements("product", macs=True),
+    "slow": SlowCores(),
     "link_flip": Links("link_flip"),
     "link_drop": Links("link_drop", whole=True),
+    "link_duplicate": Links("link_duplicate", whole=True),
+    "link_credit": Links("link_credit", whole=True),
+    "link_delay": Links("link_delay", whole=True),
+    "queue": Queues(),
+    "switch": Switches(),
+    "memoryx_weights": MemoryX(("weights",)),
+    "memoryx_moments": MemoryX(("first", "second")),
+    "stream": Streams("stream"),
+    "stream_drop": Streams("stream_drop"),
 }
 """Every class of places by name."""

@@ -9,7 +9,7 @@ default for a single core follows from it: it is the user's to set.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
@@ -129,14 +129,17 @@ class WeakPopulation:
         on_link = self.mechanisms[kind].on_link
         if not (links if on_link else sites):
             raise BadInput(f"there is no {'link' if on_link else 'core'} to draw a weak part of kind {kind!r} from")
-        places: list[tuple[bool, dict[str, int]]] = []
-        for _ in range(n):
-            if on_link:
-                places.append((True, _directed(links[int(draws.integers(len(links)))], draws)))
-            else:
-                row, col = sites[int(draws.integers(len(sites)))]
-                places.append((False, {"row": int(row), "col": int(col)}))
-        return self._parts(places, wafer, draws, kind)
+
+        def places() -> Iterator[tuple[bool, dict[str, int]]]:
+            # One at a time, so that the first parts are the same however many there are.
+            for _ in range(n):
+                if on_link:
+                    yield True, _directed(links[int(draws.integers(len(links)))], draws)
+                else:
+                    row, col = sites[int(draws.integers(len(sites)))]
+                    yield False, {"row": int(row), "col": int(col)}
+
+        return self._parts(places(), wafer, draws, kind)
 
     def _parts(
         self,
