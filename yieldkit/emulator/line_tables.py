@@ -87,8 +87,8 @@ def lines_of(phase: Compute, tensors: Mapping[str, Tensor], inside: frozenset[st
         name = axis[number]
         if not _one_line(instr, instr.d, name, step.get(instr.d.tensor, 0), count):
             return None
-        for ref in (instr.a, instr.b):
-            if ref is None or tensors[ref.tensor].values:
+        for ref in _refs(instr)[1:]:
+            if tensors[ref.tensor].values:
                 continue
             alike = _one_line(instr, ref, name, step.get(ref.tensor, 0), count)
             if ref.tensor in written and not alike:

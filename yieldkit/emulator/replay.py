@@ -332,10 +332,6 @@ class Replay:
     def _finish(self) -> None:
         """Arrays that the compiled loop reads, and memory to work in."""
         count = max(1, len(self._steps))
-        for new, _, _ in self._writes:
-            version = self._versions[new]
-            if version.out:
-                version.last = max(version.last, -1)
         writes = [
             [new, old, int(bool(self._versions[new].out) or self._versions[new].last > step)]
             for step, (first, end) in enumerate((s[kernel.S_WRITES], s[kernel.S_WRITES_END]) for s in self._steps)
@@ -359,8 +355,8 @@ class Replay:
         self.work, self._packed_work = golden.copy(), packed.copy()
         addresses = np.zeros((count, max(self.number.values(), default=2) + 1), np.int64)
         for step, local in enumerate(self._locals):
-            for index, version in local.items():
-                addresses[step, index] = _address(self.work) + 4 * self._versions[version].offset
+            for index, place in local.items():
+                addresses[step, index] = _address(self.work) + 4 * self._versions[place].offset
         self._t_addresses = addresses
         longest = max((len(table[0]) for table in self._tables), default=1)
         self._box = np.zeros((len(self._versions), 4), np.int64)
