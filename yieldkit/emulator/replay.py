@@ -117,6 +117,9 @@ class Replay:
             raise BadInput("a pass cannot be replayed whose tensors live on", value=kept)
         self.lowered = lowered
         self._sums = sums
+        products = [phase for phase in lowered.program.phases if isinstance(phase, Gemm)]
+        # Products are cut by tokens, be there only one.
+        self._in_products = {name for phase in products for name in (phase.x, phase.y)}
         self._versions: list[_Version] = []
         self._arrays: list[tuple[int, F32]] = []
         self._current: dict[str, int] = {}
@@ -158,7 +161,9 @@ class Replay:
     def _keep(self, name: str, array: F32, *, lines: int = 0) -> int:
         """Give an array memory of its own."""
         offset = -(-self._top // _ALIGNED) * _ALIGNED
-        if not lines:
+        if not lines and name in self._in_products:
+            lines = array.shape[2]
+        elif not lines:
             # The first index that says anything: a changed line should be little of an array.
             lines = next((extent for extent in array.shape[2:] if extent > 1), 1)
         version = _Version(name, offset, array.shape if array.ndim > 1 else (1, 1, *array.shape), lines)
