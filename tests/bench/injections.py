@@ -69,12 +69,19 @@ def strikes(low: Lowered, replay: Replay, count: int, seed: int = 1) -> list[Str
     rng = np.random.default_rng(seed)
     phases = list(low.program.phases)
     table = low.program.table
-    layers = [number for number, phase in enumerate(phases) if isinstance(phase, Gemm)]
-    if phases[layers[0]].name.startswith("conv"):
-        layers = [n for n, p in enumerate(phases) if p.name == "conv0.local"] + layers
+    # Layers as PyTorchFI has them: one for queries, keys and values together.
+    named: dict[str, list[int]] = {}
+    for number, phase in enumerate(phases):
+        if isinstance(phase, Gemm) or phase.name == "conv0.local":
+            where, _, what = phase.name.partition(".")
+            named.setdefault(f"{where}.qkv" if what in ("q.gemm", "k.gemm", "v.gemm") else phase.name, []).append(
+                number
+            )
+    layers = list(named.values())
     found: list[Strike] = []
     while len(found) < count:
-        number = layers[int(rng.integers(len(layers)))]
+        layer = layers[int(rng.integers(len(layers)))]
+        number = layer[int(rng.integers(len(layer)))]
         phase, mask = phases[number], 1 << int(rng.integers(32))
         strike = None
         if len(found) % 2 and isinstance(phase, Gemm):

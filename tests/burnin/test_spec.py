@@ -68,7 +68,7 @@ def test_every_wrong_field_is_named_at_once():
     assert "did you mean preset?" in found["wafer.presett"]
     assert "did you mean sites?" in found["faults.site"]
     assert "'poisson' or 'negative_binomial'" in found["wafer.defects.law"]
-    assert "known: campaign, faults, program, rates, strata, wafer" in found["extra"]
+    assert "known: campaign, faults, program, rates, strata, trials, wafer" in found["extra"]
     assert "got 0" in found["campaign.trials"]
 
 
