@@ -12,7 +12,7 @@ from tests.burnin.counting_bench import RATES, CountingBench
 from tests.burnin.specs import campaign
 from tests.burnin.test_strata import stratified
 from yieldkit.burnin import outcome_table
-from yieldkit.burnin.fit import fit_table, protection_of
+from yieldkit.burnin.fit import fit_table, protection_of, without_rate
 from yieldkit.burnin.survey import survey_of
 from yieldkit.errors import BadInput
 from yieldkit.reliability.proportions import wilson_interval
@@ -142,6 +142,13 @@ def test_failures_in_time_are_raw_rates_times_units_times_outcomes(weighted):
     assert set(protection_of(weighted.campaign.spec)) == {"sram", "links", "memoryx", "framing"}
 
 
+def test_what_has_no_raw_rate_or_no_trials_is_told(weighted):
+    unrated, unsampled = without_rate(weighted)
+    assert unrated == ()
+    assert {"sram_kv", "sram_free"} <= set(unsampled)
+    assert "link_flip" not in unsampled
+
+
 def test_without_raw_rates_there_is_nothing_to_multiply(rare):
     with pytest.raises(BadInput, match="raw rates"):
         fit_table(rare)
@@ -185,3 +192,19 @@ def test_importance_agrees_with_plain_sampling_on_the_emulator(tmp_path):
     # The control: without weights the two would not agree.
     low, _ = wilson_interval(found["rare"]["count"], 200)
     assert low > found["plain"].rate
+
+
+def test_strata_on_the_emulator_give_the_same_rows_on_two_workers_and_any_trial_again(tmp_path):
+    from tests.burnin.test_emulator_campaign import campaign as emulated
+
+    overrides = (
+        "strata={by=['site'], floor=2, allocation='neyman', target='SDC_BITS'}",
+        "faults.kinds={sram_weights=2, sram_kv=1, operand=1, index=1, queue=1, switch=1, memoryx_weights=1}",
+        "faults.models={bit=1, adjacent_2=1, stuck_1=1, zero=1}",
+        "campaign.round=16",
+    )
+    one, two = (emulated("decode", *overrides, trials=32).run(tmp_path / str(jobs), jobs=jobs) for jobs in (1, 2))
+    assert [record.text() for record in one.records()] == [record.text() for record in two.records()]
+    assert one.allocations() == two.allocations()
+    assert {record.site for record in one.records()} == {one.site for one in one.classes()}
+    assert one.replay(30).equal
