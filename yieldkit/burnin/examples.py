@@ -24,8 +24,8 @@ def typical_trials(run: CampaignRun, *, metrics: Sequence[str] = _DEVIATIONS) ->
         metrics: what deviation is; of a record, the first of these that is there.
     """
     with Store.reader(run.folder / STORE_NAME) as store:
-        found = {label: store.median_trial(label, metrics) for label in store.tally().by_label()}
-        records = {label: store.record(k) for label, k in found.items() if k is not None}
+        found = store.median_trials(metrics)
+        records = {label: store.record(found[label]) for label in store.tally().by_label() if label in found}
     return {label: record for label, record in records.items() if record is not None}
 
 
