@@ -50,8 +50,12 @@ class CountingBench:
         kinds = ["link_drop", "sram_weights", "sram_activations"]
         bits = {"sign": 40, "exponent_msb": 10, "mantissa_low": 900, "unused": 2000}
         sites = {"link_drop": 1, "sram_weights": 3, "sram_activations": 5}
+        total = sum(bits.values())
+        units = {"link_drop": 40, "sram_weights": 3 << 20, "sram_activations": 5 << 20}
         return tuple(
-            FaultClass(site, bit, "forward", sites[site] * size) for site in kinds for bit, size in bits.items()
+            FaultClass(site, bit, "forward", sites[site] * size, units[site] * size / total)
+            for site in kinds
+            for bit, size in bits.items()
         )
 
     def trial_of(self, k: int, fault: FaultClass) -> TrialRecord:
@@ -96,6 +100,10 @@ class CountingBench:
             if fuse.exists():
                 fuse.unlink()
                 os.kill(os.getpid(), signal.SIGKILL)
+
+
+def count_classes(spec: CampaignSpec) -> tuple[FaultClass, ...]:
+    return CountingBench(spec).classes
 
 
 def open_bench(spec: CampaignSpec) -> CountingBench:

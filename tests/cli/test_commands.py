@@ -56,6 +56,8 @@ HAPPY = {
     ("burnin", "init"): (["OUT"], ["file"]),
     ("burnin", "run"): (["@campaign", "--out", "OUT"], ["name", "fingerprint", "state", "trials", "folder"]),
     ("burnin", "resume"): (["@run"], ["name", "fingerprint", "state", "trials", "added"]),
+    ("burnin", "check"): (["@campaign"], ["name", "fingerprint"]),
+    ("burnin", "outcomes"): (["@run", "--by", "site"], ["folder", "trials"]),
     ("burnin", "status"): (["@run"], ["name", "fingerprint", "state", "trials"]),
     ("burnin", "replay"): (["@run", "--trial", 1], ["label"]),
     ("burnin", "export"): (["@run", "--csv", "OUT"], ["rows", "file"]),

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -266,22 +265,62 @@ def test_names_in_the_spec_are_those_of_the_sampler():
 def test_models_around_a_bit():
     flip = FaultEvent("sram", 1, 1, 0, "head", mask=1 << 30)
     rng = generator(3, "tests.models")
-    assert apply_model(flip, "bit", 32, rng) == flip
-    assert apply_model(flip, "adjacent_3", 32, rng).mask == 0b111 << 29
+    assert apply_model(flip, "bit", rng) == (flip, "bit")
+    assert apply_model(flip, "adjacent_3", rng)[0].mask == 0b111 << 29
     for _ in range(50):
-        several = apply_model(flip, "random_4", 32, rng)
+        several = apply_model(flip, "random_4", rng)[0]
         assert several.mask.bit_count() == 4
         assert several.mask & flip.mask
-        value = apply_model(flip, "value", 32, rng)
+        value = apply_model(flip, "value", rng)[0]
         assert (value.keep, value.lasts) == (0, False)
     old = 0xDEADBEEF
     for model, wanted in (("stuck_1", old | 1 << 30), ("stuck_0", old & ~(1 << 30)), ("zero", 0)):
-        made = apply_model(flip, model, 32, rng)
+        made, name = apply_model(flip, model, rng)
         assert (old & made.keep) ^ made.mask == wanted
-        assert made.lasts == model.startswith("stuck")
+        assert (made.lasts, name) == (model.startswith("stuck"), model)
     drop = FaultEvent("link_drop", 1, 1, 0, "head", drow=1)
-    assert apply_model(drop, "zero", 32, rng) == drop
+    assert apply_model(drop, "zero", rng) == (drop, "")
     with pytest.raises(BadInput, match="unknown model"):
-        apply_model(flip, "melt", 32, rng)
-    with pytest.raises(BadInput, match="40 bits"):
-        apply_model(replace(flip, mask=1), "adjacent_40", 32, rng)
+        apply_model(flip, "melt", rng)
+
+
+@pytest.mark.parametrize(
+    "model", ["bit", "adjacent_2", "adjacent_32", "random_3", "random_32", "stuck_0", "stuck_1", "value", "zero"]
+)
+def test_every_model_makes_a_sound_event_of_every_class(model, training):
+    for number, one in enumerate(training.populations(SITE_CLASSES)):
+        rng = generator(6, "tests.sound", number)
+        event, name = apply_model(training.draw_in(one.site, one.bit, one.phase, rng), model, rng)
+        FaultPlan([event], training.placement).check(training.lowered)
+        assert name in (model, "bit", "")
+    guarded = FaultEvent("sram", 1, 1, 0, "head", mask=1 << 33)
+    assert apply_model(guarded, model, rng) == (guarded, "bit")
+
+
+def test_check_bits_of_a_protected_word_are_struck_too():
+    from yieldkit.wafer import WaferSpec
+
+    low = tiny_gpt()
+    bare = FaultSampler(low, Placement.of(low.program, perfect(), (1, 1)), STEPS)
+    protected = FaultSampler(low, Placement.of(low.program, perfect(), (1, 1)), STEPS)
+    machine = WaferSpec.preset("mini").machine
+    guarded = machine.model_copy(update={"protection": machine.protection.model_copy(update={"sram": "secded"})})
+    object.__setattr__(protected.placement, "fabric", Guarded(protected.placement.fabric, guarded))
+    sizes = [sum(one.size for one in made.populations(["sram_code"])) for made in (bare, protected)]
+    assert sizes[1] * 32 == sizes[0] * 39
+    event = protected.draw_in("sram_code", "check", "head.late", generator(5, "tests.check"))
+    assert 32 <= event.mask.bit_length() - 1 < 39
+    assert sum(one.size for one in protected.populations(["route"])) == sum(
+        one.size for one in bare.populations(["route"])
+    )
+
+
+class Guarded:
+    """A fabric whose machine has another protection."""
+
+    def __init__(self, fabric, machine):
+        self._fabric = fabric
+        self.spec = type("Spec", (), {"machine": machine})()
+
+    def __getattr__(self, name):
+        return getattr(self._fabric, name)

@@ -9,7 +9,7 @@ import click
 import pytest
 
 import yieldkit as yk
-from yieldkit.burnin.spec import FAULT_KINDS
+from yieldkit.burnin.spec import FAULT_KINDS, KIND_GROUPS, SITES, UNITS
 from yieldkit.cli import app
 from yieldkit.emulator import isa
 from yieldkit.emulator.channels import CHANNELS, COLOUR_OF, routes_of
@@ -116,7 +116,22 @@ def test_colours_are_documented():
 
 def test_places_of_faults_are_documented():
     assert tuple(row[0] for row in _rows("machine.md", "place", "what is struck", "when")) == PLACES
-    assert len(FAULT_KINDS) == 5
+
+
+def test_classes_of_places_are_documented_with_their_units():
+    unit_names = {
+        "Mbit": ("bit", "host_bit"),
+        "core": ("core",),
+        "directed link": ("link",),
+        "link to MemoryX": ("host",),
+    }
+    documented = {}
+    for row in _rows("campaigns.md", "site", "a place is", "moments", "raw rate by the"):
+        for name in re.findall(r"`?([a-z_]+)`?", re.sub(r"\([^)]*\)", "", row[0]).replace("`", "")):
+            documented[name] = unit_names[row[3]]
+    assert set(documented) == set(SITES)
+    assert all(UNITS[name] in units for name, units in documented.items())
+    assert {*KIND_GROUPS, *SITES} == set(FAULT_KINDS)
 
 
 def test_numbers_of_the_machine_are_those_of_the_code():

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from yieldkit.burnin.dask_executor import dask_crew, dask_executor
     from yieldkit.burnin.example import EXAMPLE_SPEC
     from yieldkit.burnin.export import Exported, export_columns, export_csv, export_parquet
+    from yieldkit.burnin.fit import fit_table, protection_of
     from yieldkit.burnin.merge import Merged, merge_runs
     from yieldkit.burnin.outcomes import outcome_table
     from yieldkit.burnin.progress import show_progress
@@ -28,8 +29,9 @@ if TYPE_CHECKING:
     )
     from yieldkit.burnin.spec import CampaignSpec
     from yieldkit.burnin.stopping import StopRequest, stop_on_signals
+    from yieldkit.burnin.survey import Survey, survey_of
     from yieldkit.burnin.tally import Tally
-    from yieldkit.burnin.trial import Bench, BenchModule, TrialRecord, open_bench
+    from yieldkit.burnin.trial import Bench, BenchModule, FaultClass, TrialRecord, open_bench
     from yieldkit.burnin.verdict import baseline_of, verdict_of
 
 _HOMES: Final = {
@@ -47,7 +49,9 @@ _HOMES: Final = {
     "Screening": "screening",
     "ScreeningRow": "screening",
     "ScreeningWorkload": "screening",
+    "FaultClass": "trial",
     "StopRequest": "stopping",
+    "Survey": "survey",
     "Tally": "tally",
     "TrialFailure": "runner",
     "TrialRecord": "trial",
@@ -60,7 +64,10 @@ _HOMES: Final = {
     "export_parquet": "export",
     "merge_runs": "merge",
     "open_bench": "trial",
+    "fit_table": "fit",
     "outcome_table": "outcomes",
+    "protection_of": "fit",
+    "survey_of": "survey",
     "parts_of_each_kind": "screening",
     "screen": "screening",
     "screening_table": "screening",
@@ -78,6 +85,7 @@ __all__ = [
     "CampaignSpec",
     "Comparison",
     "Exported",
+    "FaultClass",
     "Merged",
     "Progress",
     "Replay",
@@ -85,10 +93,12 @@ __all__ = [
     "ScreeningRow",
     "ScreeningWorkload",
     "StopRequest",
+    "Survey",
     "Tally",
     "TrialFailure",
     "TrialRecord",
     "baseline_of",
+    "fit_table",
     "compare_runs",
     "dask_crew",
     "dask_executor",
@@ -98,11 +108,13 @@ __all__ = [
     "merge_runs",
     "open_bench",
     "outcome_table",
+    "protection_of",
     "parts_of_each_kind",
     "screen",
     "screening_table",
     "show_progress",
     "stop_on_signals",
+    "survey_of",
     "verdict_of",
 ]
 

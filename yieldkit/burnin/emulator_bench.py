@@ -167,7 +167,7 @@ class EmulatorBench:
             return event, "bit" if event.mask else ""
         weights = np.array(list(models.values()), np.float64)
         model = list(models)[int(rng.choice(len(weights), p=weights / weights.sum()))]
-        return apply_model(event, model, 32, rng), model
+        return apply_model(event, model, rng)
 
     def _metrics(self, result: Any, event: Any) -> dict[str, float]:
         golden, trial = self.golden.result.symptoms, result.symptoms

@@ -47,10 +47,33 @@ kind = "gpt_training"   # or "gpt_decode"; further parameters belong to the prog
 [faults]
 sites = "used"          # "all": bypassed cores and links too
 
-[faults.kinds]          # weights; they need not add up to one
-sram_data = 4
+[faults.kinds]          # shares of the rate of faults; they need not add up to one
+sram_data = 4           # weights, activations, gradients, cache; or one of them: sram_weights, ...
 accumulator = 2
-config = 2
+config = 2              # tables in SRAM, routes, registers; or one of them: sram_code, route, register
 link_flip = 1
 link_drop = 1
+
+[faults.models]         # what is done to the struck bit; a flip of it, if the table is left out
+bit = 3
+adjacent_2 = 1          # or adjacent_N, random_N, stuck_0, stuck_1, value, zero
+
+# Rare outcomes sooner: draws come that much more often here, and weigh that much less.
+# [faults.importance]
+# exponent_msb = 10
+
+# Strata: a floor of trials in each, the rest where the target's rate is least certain.
+# Look first: yieldkit burnin check campaign.toml
+# [strata]
+# by = ["site", "bit"]    # and "phase"
+# floor = 4
+# allocation = "neyman"   # or "proportional", by population
+# target = "SDC_BITS"     # or several labels that count as one
+# mix = 0.5               # share of the trials that goes by population all the same
+
+# Raw rates turn rates of outcomes into failures in time (FIT); they alter no trial.
+# [rates]
+# sram = 100.0            # assumption: FIT per Mbit; put in what your process has
+# register = 100.0        # assumption: FIT per Mbit
+# link_flip = 0.01        # assumption: FIT per directed link
 """

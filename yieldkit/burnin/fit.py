@@ -22,7 +22,7 @@ from yieldkit.reliability.designs import design_interval
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["ALL_SITES", "fit_rows", "fit_table", "protection_of", "raw_rate_of"]
+__all__ = ["ALL_SITES", "fit_rows", "fit_table", "protection_of", "raw_rate_of", "without_rate"]
 
 ALL_SITES: Final = "all"
 _MBIT: Final = float(1 << 20)
@@ -69,6 +69,14 @@ def fit_rows(run: CampaignRun, *, confidence: float = 0.95) -> list[dict[str, An
                 "fit": raw * units * share, "fit_low": raw * units * low, "fit_high": raw * units * high,
             })  # fmt: skip
     return [*_totals(rows), *rows]
+
+
+def without_rate(run: CampaignRun) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Classes of places that have trials and no raw rate, and those that have a raw rate and no trials."""
+    spec = run.campaign.spec
+    sampled = dict.fromkeys(one.site for one in run.classes())
+    rated = [site for site in UNITS if raw_rate_of(spec, site) is not None]
+    return tuple(site for site in sampled if site not in rated), tuple(site for site in rated if site not in sampled)
 
 
 def fit_table(run: CampaignRun, *, confidence: float = 0.95) -> pd.DataFrame:

@@ -34,9 +34,10 @@ __all__ = [
 
 PROGRAM_KINDS: Final = tuple(sorted(KINDS))
 SITES: Final = (
-    "accumulator", "index", "link_drop", "link_flip", "memoryx_moments", "memoryx_weights", "operand", "product",
-    "register", "result", "route", "route_empty", "slow", "sram_activations", "sram_code", "sram_free",
-    "sram_gradients", "sram_kv", "sram_other", "sram_weights", "stream", "stream_drop",
+    "accumulator", "index", "link_credit", "link_delay", "link_drop", "link_duplicate", "link_flip", "memoryx_moments",
+    "memoryx_weights", "operand", "product", "queue", "register", "result", "route", "route_empty", "slow",
+    "sram_activations", "sram_code", "sram_free", "sram_gradients", "sram_kv", "sram_other", "sram_weights", "stream",
+    "stream_drop", "switch",
 )  # fmt: skip
 """Classes of places, each a kind of fault of its own."""
 KIND_GROUPS: Final = {
@@ -45,7 +46,9 @@ KIND_GROUPS: Final = {
 }
 """Kinds of fault that stand for several classes of places."""
 FAULT_KINDS: Final = tuple(sorted((*SITES, *KIND_GROUPS)))
-BITS: Final = ("exponent_msb", "exponent_rest", "live", "mantissa_high", "mantissa_low", "sign", "unused", "whole")
+BITS: Final = (
+    "check", "exponent_msb", "exponent_rest", "live", "mantissa_high", "mantissa_low", "sign", "unused", "whole",
+)  # fmt: skip
 PASSES: Final = ("backward", "forward", "head", "token")
 THIRDS: Final = ("early", "late", "middle")
 PHASES: Final = tuple(sorted((*PASSES, *(f"{one}.{third}" for one in PASSES for third in THIRDS))))
@@ -53,14 +56,14 @@ PHASES: Final = tuple(sorted((*PASSES, *(f"{one}.{third}" for one in PASSES for 
 MODELS: Final = ("adjacent_2", "bit", "random_2", "stuck_0", "stuck_1", "value", "zero")
 """What is done to the struck bit; adjacent_N and random_N strike N bits of the word, for N from 2 to 32."""
 RATE_GROUPS: Final = {
-    "link": ("link_drop", "link_flip"),
+    "link": tuple(name for name in SITES if name.startswith("link_")),
     "memoryx": ("memoryx_moments", "memoryx_weights"),
     "sram": tuple(name for name in SITES if name.startswith("sram_")),
 }
 """Names that give one raw rate to several classes of places; a class's own entry comes first."""
 _OTHER_UNITS: Final = {
-    **dict.fromkeys(("accumulator", "operand", "product", "result", "slow"), "core"),
-    **dict.fromkeys(("link_drop", "link_flip"), "link"),
+    **dict.fromkeys(("accumulator", "operand", "product", "queue", "result", "slow"), "core"),
+    **dict.fromkeys(("link_credit", "link_delay", "link_drop", "link_duplicate", "link_flip"), "link"),
     **dict.fromkeys(("memoryx_moments", "memoryx_weights"), "host_bit"),
     **dict.fromkeys(("stream", "stream_drop"), "host"),
 }

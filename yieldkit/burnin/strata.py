@@ -151,12 +151,12 @@ class Strata:
         return self._inside(number)[1]
 
     @cached_property
-    def _kinds(self) -> tuple[str, ...]:
-        return kinds_of(self.spec, self.classes)
+    def _kinds(self) -> dict[FaultClass, str]:
+        return dict(zip(self.classes, kinds_of(self.spec, self.classes), strict=True))
 
     def kind_of(self, one: FaultClass) -> str:
         """Kind of fault of a class."""
-        return self._kinds[self.classes.index(one)]
+        return self._kinds[one]
 
     @property
     def waits(self) -> bool:

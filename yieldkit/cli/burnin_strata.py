@@ -65,7 +65,7 @@ def check(spec: Path, overrides: tuple[str, ...], benches: tuple[str, ...], as_j
 def outcomes(folder: Path, by: str, live: bool, fit: bool, confidence: float, as_json: bool) -> None:
     """Rates of the outcomes of the run in FOLDER with their intervals, weighted by its design."""
     from yieldkit.burnin.campaign import CampaignRun
-    from yieldkit.burnin.fit import fit_rows, protection_of
+    from yieldkit.burnin.fit import fit_rows, protection_of, without_rate
 
     run = CampaignRun.load(folder)
     protection = dict(protection_of(run.campaign.spec))
@@ -74,6 +74,12 @@ def outcomes(folder: Path, by: str, live: bool, fit: bool, confidence: float, as
     lines = [f"{folder}: {facts['trials']} trials; protection: {_protection(protection)}"]
     if fit:
         lines += fit_lines(rows)
+        unrated, unsampled = without_rate(run)
+        facts |= {"without_raw_rate": list(unrated), "without_trials": list(unsampled)}
+        if unrated:
+            lines.append(f"left out, no raw rate: {', '.join(unrated)}")
+        if unsampled:
+            lines.append(f"left out, no trials (or not in the program): {', '.join(unsampled)}")
     else:
         shown = [row for row in rows if row["count"]]
         lines += table(

@@ -1,7 +1,8 @@
 """Classes of the bits of a 32-bit word, by what the word holds.
 
 Values: sign, highest exponent bit, the rest of the exponent, upper and lower half of the mantissa. Configuration: the
-bits of live fields, and those that nothing reads. What has no bits (a lost word, a slow core) has one class, "whole".
+bits of live fields, and those that nothing reads. Check bits of a protected word are a class of their own. What has no
+bits (a lost word, a slow core) has one class, "whole".
 """
 
 from __future__ import annotations
@@ -9,11 +10,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Final
 
-__all__ = ["BIT_CLASSES", "LAYOUTS", "WHOLE", "descriptor_layout", "header_layout", "task_layout"]
+__all__ = ["BIT_CLASSES", "CHECK", "LAYOUTS", "WHOLE", "descriptor_layout", "header_layout", "task_layout"]
 
 WHOLE: Final = "whole"
+CHECK: Final = "check"
 BIT_CLASSES: Final = (
-    "sign", "exponent_msb", "exponent_rest", "mantissa_high", "mantissa_low", "live", "unused", WHOLE,
+    "sign", "exponent_msb", "exponent_rest", "mantissa_high", "mantissa_low", "live", "unused", CHECK, WHOLE,
 )  # fmt: skip
 
 
@@ -51,7 +53,8 @@ LAYOUTS: Final[Mapping[str, Mapping[str, tuple[int, ...]]]] = {
     "descriptor_0": _fields((0, 25)),
     "loop": _fields((0, 31)),
     "route": _fields((0, 8)),
-    "position": _fields((0, 1)),
+    "position": {"live": (0, 1)},
+    "idle_position": {"unused": (0, 1)},
     "index": {"live": tuple(range(16))},
     "plain": _fields((0, 31)),
     "free": {"unused": tuple(range(32))},

@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from yieldkit.emulator.host_words import input_shape, inputs_of
+from yieldkit.emulator.isa import FABRIC_OUT
 from yieldkit.emulator.lowering import Lowered, LoweredLaunch, Role
 from yieldkit.emulator.machine import Machine
 from yieldkit.emulator.placement import Placement
@@ -19,6 +20,9 @@ from yieldkit.quantities import Site
 
 __all__ = ["Cores", "Ground", "task_extents"]
 
+FROM_CORE: Final = 4
+TO_CORE: Final = 5
+QUEUES: Final = 6
 _THIRDS: Final = ("early", "middle", "late")
 _STEPS: Final = ((-1, 0), (0, 1), (1, 0), (0, -1))
 
@@ -118,14 +122,10 @@ class Ground:
     @cached_property
     def streams(self) -> tuple[I64, ...]:
         """What is sent from the sites in every launch, int64[n, 3]: core of the rectangle, colour, port."""
-        wanted = None if self.sites is None else set(self.sites)
         found = []
         for sent in self.traffic:
             used = np.argwhere(sent > 0)
-            if wanted is not None:
-                cores = [self.placement.physical(*divmod(int(core), self.placement.cols)) for core in used[:, 0]]
-                used = used[[site in wanted for site in cores]]
-            found.append(used.reshape(-1, 3))
+            found.append(used[self.cores_of_sites(used[:, 0])].reshape(-1, 3))
         return tuple(found)
 
     @cached_property
@@ -137,9 +137,31 @@ class Ground:
             ((r, c), (down, right)) for r, c in idle for down, right in _STEPS if (r + down, c + right) in sites
         )
 
-    @cached_property
+    @property
     def traffic(self) -> tuple[I64, ...]:
-        """Words each core sends per (colour, port) over inner links in every launch, int64[n, 24, 4].
+        """Words each core sends per (colour, port) over inner links in every launch, int64[n, 24, 4]."""
+        return tuple(sent for sent, _ in self._counted)
+
+    @property
+    def entered(self) -> tuple[I64, ...]:
+        """Words that enter each queue of a router per (colour, port) in every launch, int64[n, 24, 6].
+
+        Ports are N, E, S, W, from the core and to the core. Control words that a core sends are left out at its own
+        queue, which holds them as any word.
+        """
+        return tuple(entered for _, entered in self._counted)
+
+    def cores_of_sites(self, cores: I64) -> npt.NDArray[np.bool_]:
+        """Whether the site of each core of the rectangle is among those to draw from."""
+        if self.sites is None:
+            return np.ones(len(cores), np.bool_)
+        wanted = set(self.sites)
+        there = [self.placement.physical(*divmod(int(core), self.placement.cols)) in wanted for core in cores]
+        return np.array(there, np.bool_)
+
+    @cached_property
+    def _counted(self) -> tuple[tuple[I64, I64], ...]:
+        """Words sent and received in every launch.
 
         Control never reads values, so a run on zeros counts what any clean run sends.
         """
@@ -156,7 +178,13 @@ class Ground:
             sent = machine.state.sent[:, :, :4].copy()
             for port in range(4):
                 sent[machine.neighbour[:, port] < 0, :, port] = 0
-            counts.append(sent)
+            state = machine.state
+            entered = np.zeros((*state.received.shape[:2], QUEUES), np.int64)
+            entered[:, :, :4], entered[:, :, TO_CORE] = state.received, state.sent[:, :, 4]
+            for role, image in enumerate(low.roles):
+                for colour, words in _words_out(image):
+                    entered[low.role_of.reshape(-1) == role, colour, FROM_CORE] += words
+            counts.append((sent, entered))
         return tuple(counts)
 
     @cached_property
@@ -171,6 +199,17 @@ class Ground:
         row, col = self.placement.physical(r, c)
         there = self.placement.physical(r + _STEPS[port][0], c + _STEPS[port][1])
         return {"row": row, "col": col, "drow": there[0] - row, "dcol": there[1] - col}
+
+
+def _words_out(image: Role) -> list[tuple[int, int]]:
+    """(colour, words) that each task of a role sends from its core."""
+    if not image.n_tasks:
+        return []
+    destination = image.tables[1 : 2 * image.n_tasks : 2] & 0x3FF
+    first = image.tables[2 * image.n_tasks :].reshape(-1, 4)[destination, 0]
+    extents = task_extents(image.tables, image.n_tasks)
+    out = np.flatnonzero(((first >> 14) & 3) == FABRIC_OUT)
+    return [(int((first[task] >> 18) & 31), int(extents[task])) for task in out]
 
 
 def task_extents(tables: npt.NDArray[np.uint32], n_tasks: int) -> I64:

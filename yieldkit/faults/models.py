@@ -7,6 +7,7 @@ occasion in the launch, as a stuck cell does.
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Final
 
 import numpy as np
 
@@ -15,41 +16,47 @@ from yieldkit.faults.event import FaultEvent
 
 __all__ = ["apply_model"]
 
-_ALL = 0xFFFFFFFF
+_ALL: Final = 0xFFFFFFFF
+_WIDTHS: Final = {"index": 16, "switch": 2}
+_OTHERS: Final = ("bit", "stuck_0", "stuck_1", "value", "zero")
 
 
-def apply_model(event: FaultEvent, model: str, width: int, rng: np.random.Generator) -> FaultEvent:
+def apply_model(event: FaultEvent, model: str, rng: np.random.Generator) -> tuple[FaultEvent, str]:
     """Turn the flip of one bit into another model of fault around that bit.
 
     Args:
         event: a flip of one bit; an event without a mask (a lost word) stays as it is.
         model: "bit"; "adjacent_N", the bit and those above it, going down at the word's end; "random_N", the bit and
             N - 1 others; "stuck_0", "stuck_1"; "zero", the whole word; "value", a uniformly drawn word.
-        width: bits of the word that exist, from bit 0 up.
         rng: for random bits and values.
 
+    Returns:
+        the event and the model that it has: "" without a bit, and "bit" where the place knows flips only (a switch, the
+        check bits of a word). More bits than the word has are all of them.
+
     Raises:
-        BadInput: unknown model, or more bits than the word has.
+        BadInput: unknown model.
     """
-    if not event.mask or model == "bit":
-        return event
+    if not event.mask:
+        return event, ""
     bit = event.mask.bit_length() - 1
+    width = _WIDTHS.get(event.place, 32)
     kind, _, number = model.partition("_")
-    if kind in ("adjacent", "random") and number.isdigit():
-        n = int(number)
-        if n > width:
-            raise BadInput(f"{model} needs {n} bits and the word has {width}")
+    several = kind in ("adjacent", "random") and number.isdigit()
+    if not several and model not in _OTHERS:
+        raise BadInput("unknown model of fault", value=model)
+    if model == "bit" or bit >= width or (event.place == "switch" and not several):
+        return event, "bit"
+    if several:
+        n = min(int(number), width)
         if kind == "adjacent":
-            first = min(bit, width - n)
-            return replace(event, mask=((1 << n) - 1) << first)
+            return replace(event, mask=((1 << n) - 1) << min(bit, width - n)), model
         others = [other for other in range(width) if other != bit]
         chosen = rng.choice(len(others), size=n - 1, replace=False)
-        return replace(event, mask=event.mask | sum(1 << others[int(one)] for one in chosen))
-    if model in ("stuck_0", "stuck_1"):
-        stuck = event.mask if model == "stuck_1" else 0
-        return replace(event, keep=_ALL & ~event.mask, mask=stuck, lasts=True)
-    if model == "zero":
-        return replace(event, keep=0, mask=0)
+        return replace(event, mask=event.mask | sum(1 << others[int(one)] for one in chosen)), model
     if model == "value":
-        return replace(event, keep=0, mask=int(rng.integers(1 << width)))
-    raise BadInput("unknown model of fault", value=model)
+        return replace(event, keep=0, mask=int(rng.integers(1 << width))), model
+    if model == "zero":
+        return replace(event, keep=0, mask=0), model
+    stuck = event.mask if model == "stuck_1" else 0
+    return replace(event, keep=_ALL & ~event.mask, mask=stuck, lasts=True), model

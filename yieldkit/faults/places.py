@@ -34,6 +34,8 @@ _OPERANDS: Final = 3
 _LEVELS: Final = 3
 _SECOND: Final = 2
 _BINARY: Final = (*range(OPCODES["add"], OPCODES["select"] + 1), OPCODES["gelu_grad"])
+DELAY_CYCLES: Final = 100
+"""Assumption: cycles for which a delayed word holds up its link."""
 SLOW_FACTOR: Final = 2.0
 """Assumption: cycles of a slow core over its usual ones."""
 
@@ -397,6 +399,8 @@ class Links:
     def strike(self, ground: Ground, item: Item, index: int, bit: int, when: Mapping[str, Any], rng: Rng) -> FaultEvent:
         """Strike one word."""
         mask: dict[str, Any] = {} if self.whole else {"mask": 1 << bit}
+        if self.place == "link_delay":
+            mask["cycles"] = DELAY_CYCLES
         used, ends = item.key
         if used is None:
             (row, col), (down, right) = ground.idle_links[index // ends]
@@ -405,6 +409,56 @@ class Links:
         core, colour, port = (int(value) for value in used[which])
         nth = index - (int(ends[which - 1]) if which else 0)
         return FaultEvent(self.place, **ground.link(core, port), **when, **mask, colour=colour, nth=nth)
+
+
+@dataclass(frozen=True)
+class Queues:
+    """Words as they enter a queue of a router."""
+
+    unit: str = "core"
+
+    def items(self, ground: Ground, low: LoweredLaunch) -> Iterator[Item]:
+        """One item a launch and format."""
+        entered = ground.entered[low.index]
+        used = np.argwhere(entered > 0)
+        used = used[ground.cores_of_sites(used[:, 0])]
+        layouts = _link_layouts(low)
+        names = np.array([layouts.get(int(colour), "fp32") for colour in used[:, 1]])
+        for layout in dict.fromkeys(names.tolist()):
+            chosen = used[names == layout]
+            ends = np.cumsum(entered[chosen[:, 0], chosen[:, 1], chosen[:, 2]])
+            yield Item(low.index, layout, int(ends[-1]), (chosen, ends))
+
+    def strike(self, ground: Ground, item: Item, index: int, bit: int, when: Mapping[str, Any], rng: Rng) -> FaultEvent:
+        """Flip a bit of one word."""
+        used, ends = item.key
+        which = int(np.searchsorted(ends, index, side="right"))
+        core, colour, port = (int(value) for value in used[which])
+        row, col = ground.placement.physical(*divmod(core, ground.placement.cols))
+        nth = index - (int(ends[which - 1]) if which else 0)
+        return FaultEvent("queue", row, col, **when, colour=colour, port=port, nth=nth, mask=1 << bit)
+
+
+@dataclass(frozen=True)
+class Switches:
+    """Positions of switches, for the colours that a router has a route for, and for the others."""
+
+    unit: str = "bit"
+
+    def items(self, ground: Ground, low: LoweredLaunch) -> Iterator[Item]:
+        """One item a role for colours in use, one for the others."""
+        for role, image, cores in ground.images(low):
+            live = (image.routes != 0).any(axis=1)
+            for layout, colours in (("position", np.flatnonzero(live)), ("idle_position", np.flatnonzero(~live))):
+                moments = len(low.launch.phases) * cores
+                yield Item(low.index, layout, len(colours) * moments, (role, colours))
+
+    def strike(self, ground: Ground, item: Item, index: int, bit: int, when: Mapping[str, Any], rng: Rng) -> FaultEvent:
+        """Flip a bit at the launch's start, which stands for all its phases."""
+        low = ground.lowered.launches[item.launch]
+        role, colours = item.key
+        number, _, core = _split(index, len(colours), len(low.launch.phases), ground.cores(low).count(role))
+        return FaultEvent("switch", **_at(ground, low, core, role), **when, colour=int(colours[number]), mask=1 << bit)
 
 
 def _link_layouts(low: LoweredLaunch) -> dict[int, str]:
@@ -438,6 +492,11 @@ SITE_CLASSES: Final[Mapping[str, SiteClass]] = {
     "slow": SlowCores(),
     "link_flip": Links("link_flip"),
     "link_drop": Links("link_drop", whole=True),
+    "link_duplicate": Links("link_duplicate", whole=True),
+    "link_credit": Links("link_credit", whole=True),
+    "link_delay": Links("link_delay", whole=True),
+    "queue": Queues(),
+    "switch": Switches(),
     "memoryx_weights": MemoryX(("weights",)),
     "memoryx_moments": MemoryX(("first", "second")),
     "stream": Streams("stream"),

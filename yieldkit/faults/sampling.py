@@ -17,8 +17,9 @@ import numpy.typing as npt
 
 from yieldkit.emulator.lowering import Lowered
 from yieldkit.emulator.placement import Placement
+from yieldkit.emulator.secded import word_bits
 from yieldkit.errors import BadInput
-from yieldkit.faults.bits import LAYOUTS
+from yieldkit.faults.bits import CHECK, LAYOUTS
 from yieldkit.faults.event import FaultEvent
 from yieldkit.faults.ground import Ground
 from yieldkit.faults.places import SITE_CLASSES, Item
@@ -81,6 +82,18 @@ class FaultSampler:
         """What places are counted over."""
         return Ground(self.lowered, self.placement, self.steps, self.sites)
 
+    @cached_property
+    def _check_bits(self) -> tuple[int, ...]:
+        """Bits beside the 32 of an SRAM word that its protection keeps."""
+        machine = getattr(getattr(self.placement.fabric, "spec", None), "machine", None)
+        code = str(getattr(getattr(machine, "protection", None), "sram", "none"))
+        return tuple(range(32, word_bits(code)))
+
+    def _bits(self, site: str, layout: str) -> Mapping[str, tuple[int, ...]]:
+        """Bits of every class of a word of a class of places."""
+        check = self._check_bits if site.startswith("sram_") else ()
+        return {**LAYOUTS[layout], **({CHECK: check} if check else {})}
+
     @property
     def traffic(self) -> tuple[npt.NDArray[np.int64], ...]:
         """Words each core sends per (colour, port) over inner links in every launch, int64[n, 24, 4]."""
@@ -137,16 +150,20 @@ class FaultSampler:
             BadInput: the class has no population.
         """
         found = [entry for entry in self.ground.phases if entry[0] == phase]
-        groups = [group for group in self._by_kind(site).get(found[0][1] if found else "", []) if _bits(group, bit)]
+        groups = [
+            group
+            for group in self._by_kind(site).get(found[0][1] if found else "", [])
+            if bit in self._bits(site, group.layout)
+        ]
         if not found or not groups:
             raise BadInput("there is no such class of faults", value=f"{site}/{bit}/{phase}")
         steps = found[0][2]
-        sizes = np.array([int(group.ends[-1]) * len(_bits(group, bit)) for group in groups], np.int64)
+        sizes = np.array([int(group.ends[-1]) * len(self._bits(site, group.layout)[bit]) for group in groups], np.int64)
         step = int(rng.integers(steps.start, steps.stop))
         place = int(rng.integers(sizes.sum()))
         which = int(np.searchsorted(np.cumsum(sizes), place, side="right"))
         group = groups[which]
-        bits = _bits(group, bit)
+        bits = self._bits(site, group.layout)[bit]
         place, number = divmod(place - int(sizes[:which].sum()), len(bits))
         at = int(np.searchsorted(group.ends, place, side="right"))
         item = group.items[at]
@@ -159,7 +176,7 @@ class FaultSampler:
             counted: dict[tuple[str, str], int] = {}
             for name, kind, steps in self.ground.phases:
                 for group in self._by_kind(site).get(kind, []):
-                    for bit, bits in LAYOUTS[group.layout].items():
+                    for bit, bits in self._bits(site, group.layout).items():
                         count = len(steps) * len(bits) * int(group.ends[-1])
                         counted[bit, name] = counted.get((bit, name), 0) + count
             found = [Population(site, bit, phase, count) for (bit, phase), count in counted.items() if count]
@@ -182,7 +199,3 @@ class FaultSampler:
                 groups.setdefault(kind, []).append(_Group(layout, tuple(found), ends))
             self._groups[site] = groups
         return self._groups[site]
-
-
-def _bits(group: _Group, bit: str) -> tuple[int, ...]:
-    return LAYOUTS[group.layout].get(bit, ())
