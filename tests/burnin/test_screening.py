@@ -22,6 +22,7 @@ from yieldkit.errors import BadInput
 from yieldkit.faults import (
     Condition,
     Environment,
+    Exposure,
     FaultEvent,
     PersistentFault,
     PersistentPlan,
@@ -67,9 +68,20 @@ def part(event, number=0, onset=0.0, **persistence):
     return WeakPart(number, "made", PersistentFault(event, **persistence), onset)
 
 
-def word_of(name):
-    """SRAM address of a tensor of the training program."""
-    return clean(0).lowered.address[name]
+def half_used_word():
+    """SRAM address that is read and only ever holds bf16, whose high half is ignored when it is read."""
+    lowered, exposure = clean(0).lowered, Exposure(clean(0).lowered, clean(0).placement)
+    for address in range(2, lowered.launches[0].table_base):
+        event = FaultEvent("sram", **core(), address=address, mask=1)
+        reads = sum(exposure.occasions(event, "read", low).count for low in lowered.launches)
+        held = {
+            lowered.tensors[name].dtype
+            for name, base in lowered.address.items()
+            if base <= address < base + lowered.tensors[name].size
+        }
+        if reads and held == {"bf16"}:
+            return address
+    raise AssertionError("every word holds fp32 at some time")
 
 
 def one_of_each_reason():
@@ -81,12 +93,8 @@ def one_of_each_reason():
     yield "unused", part(FaultEvent("sram", **core(), address=9000, **stuck))
     yield "condition", part(result, condition=Condition(above_k=400.0))
     yield "quiet", part(result, persistence="intermittent", rate=RateLaw(1e-12))
-    # The high half of a word that holds bf16 is ignored when it is read.
     high = {"mask": 1 << 20, "keep": 0xFFFFFFFF & ~(1 << 20)}
-    tensors = clean(0).lowered.tensors
-    name = next(tensor.name for tensor in tensors.values() if tensor.dtype == "bf16" and not tensor.values)
-    address = word_of(name)
-    yield "masked", part(FaultEvent("sram", **core(), address=address, **high))
+    yield "masked", part(FaultEvent("sram", **core(), address=half_used_word(), **high))
 
 
 def test_every_reason_has_its_part():
@@ -112,7 +120,7 @@ def test_shortcuts_give_what_the_whole_run_gives(number):
     golden = clean(number)
     work = golden.work
     population = WeakPopulation(0.0, 0.0)
-    parts = parts_of_each_kind(population, fabric(), workloads(), n=12, rng=5)
+    parts = parts_of_each_kind(population, fabric(), workloads(), n=7, rng=5)
     whole = run(golden.lowered, fabric(), steps=work.steps, weights=work.weights)
     tried = different = later = 0
     for one in parts:
@@ -126,8 +134,8 @@ def test_shortcuts_give_what_the_whole_run_gives(number):
         assert changed == (result.state_hash != whole.state_hash or result.symptoms.status != "COMPLETED"), one
         tried, different = tried + 1, different + changed
         later += struck[0] > 0 or len(struck) < work.steps - struck[0]
-    assert tried > 20
-    assert 5 < different < tried
+    assert tried > 12
+    assert 3 < different < tried
     assert later > 0
 
 
@@ -194,3 +202,11 @@ def test_what_cannot_be_is_refused():
         replace(workloads()[0], name="any")
     with pytest.raises(BadInput, match="has none"):
         parts_of_each_kind(WeakPopulation(0.0, 0.0), yk.Fabric.perfect(4, 4), workloads(), n=1)
+
+
+def test_a_machine_with_a_clock_sees_a_slow_core():
+    work = replace(workloads()[1], executor="wavelet", steps=2)
+    slow = WeakParts((part(FaultEvent("slow", **core(), factor=3.0)),))
+    timed, untimed = (screen(slow, [one], fabric(), environment=HOT).rows[0] for one in (work, workloads()[1]))
+    assert (timed.seen, timed.code, timed.changed) == (True, "SLOW", False)
+    assert (untimed.reason, untimed.changed) == ("masked", False)

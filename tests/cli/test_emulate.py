@@ -154,3 +154,51 @@ SRAM: words, what they hold
     assert call("emulate", "dump", job[0], "--core", "0;1").status == 2
     assert call("emulate", "dump", job[0], "--core", "9,9").status == 2
     assert call("emulate", "dump", job[0], "--core", "0,1", "--launch", "none").status == 2
+
+
+SMALL = {
+    "cg": ["--depth", 2],
+    "cnn_forward": ["--channels", 2, "--side", 4, "--layers", 1, "--classes", 4, "--samples", 2],
+    "cnn_training": ["--channels", 2, "--side", 4, "--layers", 1, "--classes", 4, "--samples", 2],
+    "gpt_forward": ["--width", 8, "--heads", 2, "--context", 4, "--sequences", 2],
+    "mlp_forward": ["--width", 4, "--side", 4, "--classes", 4, "--samples", 2],
+    "mlp_training": ["--width", 4, "--side", 4, "--classes", 4, "--samples", 2, "--noise", 0],
+    "moe_forward": ["--width", 8, "--heads", 2, "--context", 4, "--sequences", 2, "--experts", 2],
+    "moe_training": ["--width", 8, "--heads", 2, "--context", 4, "--sequences", 2, "--experts", 2, "--every", 2],
+    "stencil": ["--depth", 2],
+}
+
+
+@pytest.mark.parametrize("kind", SMALL)
+def test_every_kind_of_program_is_written_and_runs(kind, tmp_path):
+    made = call("emulate", "program", kind, "--rows", 2, "--cols", 2, *SMALL[kind], "--out", tmp_path / "p", "--json")
+    assert (made.status, made.err) == (0, "")
+    again = call(
+        "emulate",
+        "program",
+        kind,
+        "--rows",
+        2,
+        "--cols",
+        2,
+        *SMALL[kind],
+        "--seed",
+        1,
+        "--out",
+        tmp_path / "q",
+        "--json",
+    )
+    assert again.facts["fingerprint"] != made.facts["fingerprint"]
+    answer = call("emulate", "run", tmp_path / "p", "--perfect", "2x2", "--steps", 2, "--json")
+    assert (answer.status, answer.err) == (0, "")
+    assert answer.facts["status"] == "COMPLETED"
+    assert len(answer.facts["loss"]) == 2
+
+
+def test_an_option_of_another_kind_is_refused_by_its_name(tmp_path):
+    for kind, option in (("cnn_training", "--heads"), ("gpt_training", "--experts"), ("cg", "--layers")):
+        answer = call("emulate", "program", kind, option, 2, "--out", tmp_path / "p")
+        assert answer.status == 2
+        assert len(answer.err.splitlines()) == 1
+        assert f"{kind} has no {option}" in answer.err
+    assert not (tmp_path / "p").exists()

@@ -93,6 +93,16 @@ def test_several_strikes_in_any_program(seed, shape, dtype, specials, code, coun
     strike(seed, shape, dtype, specials, None, code, count=count, windows=windows)
 
 
+def test_the_strikes_are_felt():
+    """Otherwise the comparisons above might compare launches that nothing has struck."""
+    seen = Counter()
+    for seed in range(48):
+        code = CODES[seed % 3]
+        seen += strike(seed, (2, 3), "bf16", 0.0, CORE_HOOKS[seed % 4], code, windows=seed % 2 == 0)
+    for what in ("core", "whole", "stopped", "detected", "ecc_corrected", "sram_parity"):
+        assert seen[what] > 0, seen
+
+
 @pytest.mark.long
 @settings(deadline=None, derandomize=True, max_examples=6000)
 @given(**CASES, **KINDS)

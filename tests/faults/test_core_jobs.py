@@ -15,6 +15,7 @@ from tests.faults.test_both_executors import decode
 from tests.faults.test_core import CODES, struck_codewords
 from tests.faults.test_links_jobs import Wafer
 from yieldkit.emulator.hooks import LaunchHooks, SlowHook
+from yieldkit.emulator.job import Job
 from yieldkit.emulator.lowering import lower
 from yieldkit.emulator.machine import Machine
 from yieldkit.emulator.placement import Placement
@@ -151,6 +152,27 @@ def test_secded_corrects_one_bit_in_every_step_until_the_word_is_stored_again():
     assert counts[1] == counts[2] > 0
     # The same strike on an unprotected wafer changes what comes out.
     assert compare(low, event, "none", 3).state_hash != clean.state_hash
+
+
+def test_a_word_that_stays_wrong_is_followed_in_windows_launch_after_launch():
+    low, event = cached(1 << 14)
+    plan = FaultPlan([event], Placement.of(low.program, perfect(), ORIGIN))
+    jobs = {
+        "reference": Job.start(low, executor="reference", sram_code="secded"),
+        "tensor": Job.start(low, executor="tensor", sram_code="secded", window_from=1),
+    }
+    tensor = jobs["tensor"].executor
+    for step in range(3):
+        one, other = (job.run_step(plan) for job in jobs.values())
+        assert one.digest == other.digest
+        assert one.scans == other.scans
+        assert tensor.machine is None
+        assert next(iter(tensor.wrong.values()))[0] == 1 << 14
+        assert tensor.settled["core"] == step + 1
+    # What the host stores has check bits of its own.
+    tensor.write("d0.kcache", tensor.read("d0.kcache"))
+    assert not tensor.wrong
+    assert not jobs["tensor"].run_step(plan).scans
 
 
 @pytest.mark.parametrize(

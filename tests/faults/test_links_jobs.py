@@ -10,6 +10,7 @@ from tests.emulator.random_links import LINK_HOOKS, STEP, random_link_hooks
 from tests.emulator.test_wavelet_runs import apart_from_time
 from tests.emulator.tiny import batches, perfect, tiny_gpt
 from tests.faults.test_both_executors import decode
+from tests.repair.oracle import random_case
 from yieldkit.burnin.referee import label_of
 from yieldkit.diagnosis import diagnose
 from yieldkit.emulator.hooks import LaunchHooks, LinkHook, QueueHook
@@ -18,7 +19,9 @@ from yieldkit.emulator.placement import Placement
 from yieldkit.emulator.running import check_protection, protection_options, run
 from yieldkit.emulator.symptoms import Symptoms
 from yieldkit.errors import BadInput
+from yieldkit.fabric import Fabric
 from yieldkit.faults import FaultEvent, FaultPlan
+from yieldkit.repair import plan_repair
 
 ORIGIN = (1, 2)
 EXECUTORS = ("tensor", "reference", "wavelet")
@@ -267,3 +270,40 @@ def test_protections_of_links_are_acted_out():
     for links in LINK_PROTECTIONS:
         check_protection(Wafer(links))
         assert protection_options(Wafer(links))["guard"].kind == links
+
+
+def test_on_a_repaired_fabric_only_the_links_in_use_are_struck():
+    """Every pair of physical cores in reach of a link: what joins two neighbours of the program is struck there."""
+    low = tiny_gpt()
+    launch = low.launches[1]
+    bypassed = 0
+    for k in range(24):
+        faults, rules = random_case(np.random.default_rng([31, k]))
+        repair = plan_repair(faults, rules)
+        if not repair.repaired:
+            continue
+        fabric = Fabric.boot(repair.firmware(wafer_id="T"), None)
+        if fabric.shape[0] < 2 or fabric.shape[1] < 4:
+            continue
+        placement = Placement.of(low.program, fabric)
+        wanted = {}
+        for r, c in np.ndindex(2, 4):
+            for port, (down, right) in enumerate(STEP):
+                if 0 <= r + down < 2 and 0 <= c + right < 4:
+                    wanted[placement.physical(r, c), placement.physical(r + down, c + right)] = (r, c, port)
+        sites = [(row, col) for row in range(8) for col in range(8)]
+        near = [(a, b) for a in sites for b in sites if a != b and abs(a[0] - b[0]) <= 2 and abs(a[1] - b[1]) <= 3]
+        for a, b in near:
+            event = FaultEvent("link_duplicate", *a, 0, launch.name, drow=b[0] - a[0], dcol=b[1] - a[1], colour=1)
+            found = FaultPlan([event], placement).hooks(0, launch).links
+            assert [(h.r, h.c, h.port) for h in found] == ([wanted[a, b]] if (a, b) in wanted else []), (k, a, b)
+        used = {placement.physical(r, c) for r, c in np.ndindex(2, 4)}
+        for site in sites:
+            for event in (
+                FaultEvent("queue", *site, 0, launch.name, mask=1, colour=1),
+                FaultEvent("switch", *site, 0, launch.name, mask=1, colour=1),
+            ):
+                assert bool(FaultPlan([event], placement).hooks(0, launch)) == (site in used)
+        assert set(wanted) <= set(near)
+        bypassed += any(abs(a[0] - b[0]) + abs(a[1] - b[1]) > 1 for a, b in wanted)
+    assert bypassed > 0

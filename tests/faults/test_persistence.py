@@ -22,6 +22,8 @@ from yieldkit.faults import (
     PersistentPlan,
     RateLaw,
 )
+from yieldkit.faults.host_places import words_of_memoryx
+from yieldkit.workloads.program import StreamIn
 
 STEPS = 3
 RESULT = FaultEvent("result", 1, 2, 0, "", mask=1 << 12)
@@ -203,6 +205,8 @@ def site_faults():
         ("register", {"mask": 1 << 2, "operand": 0}),
         ("link_flip", {"mask": 1 << 14, **link}),
         ("link_drop", link),
+        ("link_duplicate", link),
+        ("link_credit", link),
     ):
         event = FaultEvent(place, row, col, 0, "", **more)
         yield PersistentFault(event)
@@ -211,6 +215,8 @@ def site_faults():
     yield PersistentFault(FaultEvent("sram", row, col, 0, "", address=0, **stuck))
     yield PersistentFault(FaultEvent("route", row, col, 0, "", colour=0, **stuck))
     yield PersistentFault(FaultEvent("slow", row, col, 0, "", factor=2.0))
+    yield PersistentFault(FaultEvent("queue", row, col, 0, "", port=0, colour=0, mask=1 << 14))
+    yield PersistentFault(FaultEvent("switch", row, col, 0, "", mask=1), "intermittent", SURE)
 
 
 @pytest.mark.parametrize("kind", ["training", "decode"])
@@ -227,6 +233,55 @@ def test_a_bypassed_site_is_never_touched(kind):
         assert any(hooks[0]), fault.event.place
         assert not any(hooks[1]), fault.event.place
         assert not any(hooks[2]), fault.event.place
+
+
+def test_a_permanently_lost_place_of_a_queue_is_lost_once_and_words_last_in_every_colour():
+    low = busiest()
+    lost = plan(PersistentFault(replace(WORD, place="link_credit", mask=0))).events(0, low)
+    flips = plan(PersistentFault(WORD)).events(0, low)
+    colours = sorted(event.colour for event in flips)
+    assert len(colours) > 1
+    assert colours == sorted({event.colour for event in lost})
+    assert all(event.lasts and event.nth == 0 for event in flips)
+    assert not any(event.lasts for event in lost)
+
+
+def test_a_queue_meets_the_words_that_enter_it():
+    here = Exposure(tiny_gpt(), placed())
+    for low in tiny_gpt().launches:
+        for colour in range(24):
+            # From the west neighbour: what leaves it to the east.
+            flip = here.occasions(replace(WORD, mask=1), "word", low)
+            sent = sum(size for fields, _, size in flip.groups if dict(fields)["colour"] == colour)
+            queue = FaultEvent("queue", 1, 2, 0, "", port=3, colour=colour, mask=1)
+            assert here.occasions(queue, "word", low).count == sent
+    # Into the core and out of it: as many as the machine's core takes and sends in that colour.
+    low = busiest()
+    counts = {
+        port: sum(
+            here.occasions(FaultEvent("queue", 1, 2, 0, "", port=port, colour=c, mask=1), "word", low).count
+            for c in range(24)
+        )
+        for port in (4, 5)
+    }
+    assert all(counts.values())
+
+
+def test_faults_of_the_host_are_struck_every_step():
+    sizes = words_of_memoryx(tiny_gpt().program)
+    name = next(name for name, size in sizes.items() if size > 8)
+    stuck = FaultEvent("memoryx", 0, 0, 0, "", tensor=name, index=3, part="weights", keep=0, mask=0x3F000000)
+    source = plan(PersistentFault(stuck))
+    source.check(tiny_gpt())
+    assert [len(source.memory_hooks(step)) for step in range(4)] == [1] * 4
+    events = [replace(stuck, step=step) for step in range(STEPS)]
+    assert outcome(source) == outcome(FaultPlan(events, placed())) != outcome()
+    stream = next(p.stream for low in tiny_gpt().launches for p in low.launch.phases if isinstance(p, StreamIn))
+    drop = plan(PersistentFault(FaultEvent("stream_drop", 0, 0, 0, "", tensor=stream), "intermittent", RateLaw(0.3)))
+    hits = [sum(len(drop.stream_hooks(step, low)) for low in tiny_gpt().launches) for step in range(60)]
+    assert 5 < sum(hits) < 40
+    with pytest.raises(BadInput, match="stuck"):
+        PersistentFault(replace(stuck, keep=0xFFFFFFFF))
 
 
 def test_faults_survive_the_round_trip():

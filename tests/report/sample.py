@@ -8,7 +8,9 @@ import numpy as np
 
 from yieldkit.diagnosis import load_taxonomy
 from yieldkit.report import (
+    AxisRate,
     CampaignSection,
+    CellTrial,
     ConfusionSection,
     DefectsSection,
     Fact,
@@ -20,6 +22,7 @@ from yieldkit.report import (
     Note,
     OutcomeCount,
     Provenance,
+    RateCell,
     RepairSection,
     ReportData,
     SimulatedYield,
@@ -141,6 +144,27 @@ def full(section: WaferSection | None = None, *, text: str = "a sentence") -> Re
                     replay="yieldkit burnin replay spec.toml --trial 4",
                 ),
             ),
+            rates=(
+                AxisRate(axis="all", value="all", label="SPIKE", count=95, n=303, rate=0.31, low=0.26, high=0.37),
+                AxisRate(axis="site", value=text, label="SPIKE", count=95, n=100, rate=0.95, low=0.888, high=0.979),
+            ),
+            weighted=True,
+            cells=(
+                RateCell(
+                    site=text,
+                    bit="sign",
+                    phase="forward.early",
+                    counts=(("SPIKE", 95), ("BENIGN", 5)),
+                    trials=(
+                        CellTrial(trial=4, label="SPIKE", fault=text),
+                        CellTrial(trial=9, label="SPIKE", fault="SRAM word 3: bit 31 flipped"),
+                        CellTrial(trial=5, label="BENIGN"),
+                    ),
+                ),
+                RateCell(site=text, bit="unused", phase="head", counts=(("BENIGN", 7),)),
+            ),
+            replay="yieldkit burnin replay runs/a --trial",
+            notes=(text,),
         ),
         confusion=ConfusionSection(
             labels=LABELS,

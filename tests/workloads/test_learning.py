@@ -21,16 +21,19 @@ from yieldkit.emulator.running import RunResult
 from yieldkit.emulator.training import held_out_loss
 from yieldkit.errors import BadInput
 from yieldkit.fabric import Fabric
-from yieldkit.workloads import GptShape, fit_ngram, gpt_training, load_corpus
-from yieldkit.workloads.cnn import CnnShape, cnn_training
-from yieldkit.workloads.mlp import MlpShape, mlp_training
-from yieldkit.workloads.moe import MoeShape, moe_training
+from yieldkit.workloads import GptShape, fit_ngram, gpt_forward, gpt_training, load_corpus
+from yieldkit.workloads.cnn import CnnShape, cnn_forward, cnn_training
+from yieldkit.workloads.mlp import MlpShape, mlp_forward, mlp_training
+from yieldkit.workloads.moe import MoeShape, moe_forward, moe_training
 
 STEPS = 200
 SIZES = {"layers": 1, "width": 32, "heads": 4, "context": 16, "sequences": 4}
 LARGER = {"layers": 2, "width": 128, "heads": 16, "context": 16, "sequences": 16}
 MAKERS: dict[type[Any], Any] = {
     CnnShape: cnn_training, MlpShape: mlp_training, GptShape: gpt_training, MoeShape: moe_training,
+}  # fmt: skip
+FORWARD: dict[type[Any], Any] = {
+    CnnShape: cnn_forward, MlpShape: mlp_forward, GptShape: gpt_forward, MoeShape: moe_forward,
 }  # fmt: skip
 
 
@@ -58,6 +61,27 @@ def accuracy(shape: Any, steps: int) -> float:
 )
 def test_a_training_run_ends_in_the_same_state_everywhere(shape: Any, side: int, steps: int, state: str) -> None:
     assert trained(shape, side, steps).state_hash == state
+
+
+@pytest.mark.parametrize(
+    ("shape", "state"),
+    [
+        (CnnShape(), "2043cc3c66f1fa98"),
+        (MlpShape(), "881461437cd522ba"),
+        (MoeShape(**SIZES), "72b61919f5a24d9f"),
+        (GptShape(**SIZES), "31497c1a763c9c79"),
+    ],
+    ids=["cnn", "mlp", "moe", "gpt"],
+)
+def test_a_forward_pass_of_the_trained_model_is_the_same_everywhere(shape: Any, state: str) -> None:
+    text = isinstance(shape, GptShape)
+    side, steps = (4, 240) if text else (8, STEPS)
+    program = FORWARD[type(shape)](shape, rows=side, cols=side, seed=0)
+    weights = trained(shape, side, steps).memoryx.weights
+    result = run(program, Fabric.perfect(side, side), steps=4, weights=weights)
+    assert result.symptoms.status == "COMPLETED"
+    assert result.tokens.shape == (64 if text else shape.samples, 4)
+    assert result.state_hash == state
 
 
 @pytest.mark.parametrize("shape", [CnnShape(), MlpShape(), MoeShape(**SIZES)], ids=["cnn", "mlp", "moe"])

@@ -20,7 +20,7 @@ from yieldkit.burnin.tally import Tally
 from yieldkit.burnin.worker import ChunkResult, run_chunk
 from yieldkit.errors import AnswerIsNo, BadInput, Interrupted, YieldkitError
 
-__all__ = ["Progress", "TrialFailure", "resume_command", "run_chunks"]
+__all__ = ["Progress", "TrialFailure", "replay_command", "resume_command", "run_chunks"]
 
 Chunk = tuple[int, int]
 
@@ -271,7 +271,7 @@ def resume_command(folder: Path, *, jobs: int, benches: Mapping[str, str], optio
 
 
 def _trouble(result: ChunkResult, folder: Path, benches: Mapping[str, str]) -> Exception | None:
-    replay = _replay_command(folder, benches, result.start)
+    replay = f"{replay_command(folder, benches)} {result.start}"
     if result.refusal:
         return AnswerIsNo(result.refusal) if result.answer_is_no else BadInput(result.refusal)
     if result.failure:
@@ -284,8 +284,9 @@ def _trouble(result: ChunkResult, folder: Path, benches: Mapping[str, str]) -> E
     return None
 
 
-def _replay_command(folder: Path, benches: Mapping[str, str], k: int) -> str:
-    return f"yieldkit burnin replay {shlex.quote(str(folder))} --trial {k}{_bench_options(benches)}"
+def replay_command(folder: Path, benches: Mapping[str, str]) -> str:
+    """The command line that carries out a trial again, less its number."""
+    return f"yieldkit burnin replay {shlex.quote(str(folder))}{_bench_options(benches)} --trial"
 
 
 def _bench_options(benches: Mapping[str, str]) -> str:

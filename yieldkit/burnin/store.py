@@ -25,6 +25,7 @@ _COLUMNS: Final = ", ".join(TrialRow._fields)
 _PLACES: Final = ", ".join("?" for _ in TrialRow._fields)
 _CLASS: Final = "kind, label, site, bit, phase, model, weight"
 _CELL: Final = f"{_CLASS}, k % 2"
+_FINDABLE: Final = frozenset({"kind", "label", "site", "bit", "phase", "model"})
 _COUNTED: Final = f"{_CLASS}, half"
 _BUSY_SECONDS: Final = 30.0
 _NOSPACE: Final = "make room or choose another folder, then run the same command again: nothing committed is lost"
@@ -309,6 +310,31 @@ class Store:
                 if _digest(rows) != digest:
                     raise BadFile(self.path, f"is damaged: trials {start} to {stop - 1} are not what was written")
                 yield from rows
+
+    def trials_with(self, values: Mapping[str, str], *, limit: int) -> list[int]:
+        """The first k whose trials have these values of kind, label, site, bit, phase or model."""
+        names = sorted(values)
+        if unknown := set(names) - _FINDABLE:
+            raise ValueError(f"trials cannot be found by {', '.join(sorted(unknown))}")
+        where = " AND ".join(f"{name} = ?" for name in names) or "1"
+        query = f"SELECT k FROM trials WHERE {where} ORDER BY k LIMIT ?"
+        with self._errors():
+            return [k for (k,) in self._connection.execute(query, (*(values[name] for name in names), limit))]
+
+    def median_trial(self, label: str, metrics: Sequence[str]) -> int | None:
+        """The trial of a label that is in the middle by a metric (the first of these that it has), then by k.
+
+        Non-finite values, which are kept as text, come last; trials without any of the metrics do not count.
+        """
+        values = ", ".join(["json_extract(metrics, ?)"] * len(metrics))
+        found = f"SELECT k, COALESCE({values}, NULL) AS far FROM trials WHERE label = ?"
+        paths = [f'$."{name}"' for name in metrics]
+        with self._errors():
+            count = f"SELECT COUNT(*) FROM ({found}) WHERE far IS NOT NULL"
+            (n,) = self._connection.execute(count, (*paths, label)).fetchone()
+            query = f"SELECT k FROM ({found}) WHERE far IS NOT NULL ORDER BY far, k LIMIT 1 OFFSET ?"
+            row = self._connection.execute(query, (*paths, label, max(n - 1, 0) // 2)).fetchone()
+        return None if row is None else int(row[0])
 
     def fact_types(self) -> dict[str, dict[str, frozenset[str]]]:
         """JSON types by name of fact, for "truth", "observations" and "metrics": "integer", "real", "text", "true",

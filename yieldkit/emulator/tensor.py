@@ -35,7 +35,7 @@ from yieldkit.emulator.layouts import OUT, STREAM, SUM, Layout, Plan, Widen, com
 from yieldkit.emulator.links import LinkGuard
 from yieldkit.emulator.lowering import Lowered, LoweredLaunch
 from yieldkit.emulator.machine import LaunchResult, Machine
-from yieldkit.emulator.part_runs import links_from_start, never_read, part_of, streams_of, struck_part
+from yieldkit.emulator.part_runs import Part, links_from_start, never_read, part_of, streams_of, struck_part
 from yieldkit.emulator.partials import CleanLaunch
 from yieldkit.emulator.plans import plans_of
 from yieldkit.emulator.reference import ReferenceExecutor
@@ -275,6 +275,8 @@ class TensorExecutor:
         part = None
         if unread is None and self.rows * self.cols < self.window_from:
             part = struck_part(self.lowered, low, hooks, self.queue_depth)
+        if part is not None and self._sums_may_end_early(low, part):
+            return None
         if unread is None and part is None:
             return None
         state_hash = self._hash_of_whole(low, streams, hooks)
@@ -310,6 +312,12 @@ class TensorExecutor:
         self._phases(low, streams, LaunchHooks(), (part.last + 1, len(low.launch.phases)), outputs, taps)
         return LaunchResult(True, outputs, taps, scan=known)
 
+    def _sums_may_end_early(self, low: LoweredLaunch, part: Part) -> bool:
+        """Whether a launch may stop with its sums as raw words, of which those before the part would be missing."""
+        before = low.launch.phases[: part.first]
+        lost = any(hook.drop for hook in part.hooks.links)
+        return self.keep_taps and lost and any(isinstance(phase, Gemm | Gemv) for phase in before)
+
     def _take_part(self, low: LoweredLaunch, first: int, last: int, machine: Machine) -> None:
         """What the phases of a part have written, in place of what was there; what ends with them is dropped."""
         start = sum(len(other.launch.phases) for other in self.lowered.launches[: low.index])
@@ -323,6 +331,9 @@ class TensorExecutor:
     def _ended_early(self, low: LoweredLaunch, machine: Machine, result: LaunchResult) -> LaunchResult:
         """A launch that left the machine in another state than the clean one, which goes on from there."""
         self.machine = machine
+        # A part begins at a task of its own; who reads the cores now must find the header that the launch has.
+        for core, place in enumerate(np.ndindex(self.rows, self.cols)):
+            machine.state.sram[core, :HEADER_WORDS] = low.roles[low.role_of[place]].header
         following = self._after(low)
         self.arrays, self._layout = {}, {}
         for name in self._alive_after(low, following):

@@ -6,7 +6,9 @@ import importlib
 from typing import Any, Final
 
 _DATA: Final = (
+    "AxisRate",
     "CampaignSection",
+    "CellTrial",
     "ConfusionSection",
     "DefectsSection",
     "Fact",
@@ -18,6 +20,7 @@ _DATA: Final = (
     "Note",
     "OutcomeCount",
     "Provenance",
+    "RateCell",
     "RepairSection",
     "ReportData",
     "SimulatedYield",

@@ -3,25 +3,22 @@
 from __future__ import annotations
 
 import platform
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass
 from importlib import metadata
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
+from yieldkit.report.campaign import Blind, campaign_section, confusion_section, facts_of, judge
 from yieldkit.report.data import (
-    CampaignSection,
-    ConfusionSection,
     DefectsSection,
-    Fact,
     Headline,
     Interval,
     Level,
     Line,
     Mark,
     Note,
-    OutcomeCount,
     Provenance,
     RepairSection,
     ReportData,
@@ -31,8 +28,6 @@ from yieldkit.report.data import (
     TraceSection,
     TraceView,
     TrainingSection,
-    TrialCurve,
-    TrialRow,
     WaferSection,
     YieldLaw,
     YieldSection,
@@ -49,7 +44,6 @@ if TYPE_CHECKING:
 __all__ = ["YieldResult", "report_of"]
 
 _PACKAGES: Final = ("numpy", "scipy", "pandas", "ortools", "numba")
-_CURVES_A_CLASS: Final = 2
 
 
 @dataclass(frozen=True)
@@ -59,14 +53,6 @@ class YieldResult:
     laws: Sequence[tuple[str, str, float]] = ()
     simulated: Sequence[tuple[str, int, int, float, float, str]] = ()
     facts: Sequence[tuple[str, Any]] = ()
-
-
-@dataclass(frozen=True)
-class _Blind:
-    """Blind answers to a campaign's trials, one a record."""
-
-    records: list[Any]
-    verdicts: list[Any] = field(default_factory=list)
 
 
 def report_of(
@@ -96,7 +82,7 @@ def report_of(
     """
     from yieldkit.diagnosis import load_taxonomy
 
-    blind = _judge(campaign) if campaign is not None else None
+    blind = judge(campaign) if campaign is not None else None
     return ReportData(
         title=title,
         subtitle=subtitle,
@@ -107,27 +93,14 @@ def report_of(
         repair=_repair(chain) if chain is not None else None,
         training=_training(training) if training is not None else None,
         traces=TraceSection(views=tuple(traces)) if traces else None,
-        campaign=_campaign(campaign, chain, blind) if campaign is not None and blind is not None else None,
-        confusion=_confusion(blind) if blind is not None and blind.records else None,
+        campaign=campaign_section(campaign, chain, blind) if campaign is not None and blind is not None else None,
+        confusion=confusion_section(blind) if blind is not None and blind.records else None,
         taxonomy=load_taxonomy().to_dict() if campaign is not None else None,
         provenance=_provenance(chain, training, campaign, command, date),
     )
 
 
-def _judge(run: CampaignRun) -> _Blind:
-    from yieldkit.burnin import baseline_of, verdict_of
-
-    baseline = baseline_of(run.clean_observations)
-    records = list(run.records())
-    return _Blind(records, [verdict_of(record, baseline=baseline) for record in records])
-
-
-def _facts(pairs: Mapping[str, Any] | Sequence[tuple[str, Any]]) -> tuple[Fact, ...]:
-    items = pairs.items() if isinstance(pairs, Mapping) else pairs
-    return tuple(Fact(name=str(n), value=v if isinstance(v, bool | int | float | str) else str(v)) for n, v in items)
-
-
-def _wafer(chain: WaferChain, blind: _Blind | None) -> WaferSection:
+def _wafer(chain: WaferChain, blind: Blind | None) -> WaferSection:
     wafer, faults = chain.wafer, chain.faults
     core_of = chain.plan.core_of
     present = wafer.present_mask()
@@ -155,11 +128,11 @@ def _wafer(chain: WaferChain, blind: _Blind | None) -> WaferSection:
         core_of=core_of,
         pitch_mm=(height_mm, width_mm),
         marks=marks,
-        facts=_facts(facts),
+        facts=facts_of(facts),
     )
 
 
-def _blamed(blind: _Blind) -> list[Mark]:
+def _blamed(blind: Blind) -> list[Mark]:
     """Parts that diagnosis points at, with how often; the injected sites beside them."""
     cores: dict[tuple[int, int], int] = {}
     links: dict[tuple[int, int, int, int], int] = {}
@@ -190,7 +163,7 @@ def _defects(chain: WaferChain) -> DefectsSection:
         note="" if len(frame) <= len(shown) else f"first {len(shown)} of {len(frame)}",
     )
     return DefectsSection(
-        facts=_facts([("defects", len(frame)), *((n, c) for n, c in chain.faults.counts().items())]),
+        facts=facts_of([("defects", len(frame)), *((n, c) for n, c in chain.faults.counts().items())]),
         kinds=tuple((str(name), int(count)) for name, count in chain.faults.effects().items()),
         table=table,
     )
@@ -211,7 +184,7 @@ def _yields(result: YieldResult) -> YieldSection:
             SimulatedYield(name=name, successes=k, n=n, interval=Interval(low=low, high=high, method=method))
             for name, k, n, low, high, method in result.simulated
         ),
-        facts=_facts(result.facts),
+        facts=facts_of(result.facts),
     )
 
 
@@ -231,7 +204,7 @@ def _repair(chain: WaferChain) -> RepairSection:
     facts = [("summary", plan.summary()), ("rules", repr(chain.rules))]
     if chain.image is not None:
         facts.append(("firmware image", f"{chain.image.nbytes:,} bytes, {chain.image.fingerprint}"))
-    section: dict[str, Any] = {"status": plan.status, "facts": _facts(facts), "levels": levels}
+    section: dict[str, Any] = {"status": plan.status, "facts": facts_of(facts), "levels": levels}
     if plan.core_of is not None:
         height, width = plan.core_of.shape[:2]
         first = plan.core_of[:, :, 1].min()
@@ -245,96 +218,14 @@ def _training(outcome: TrainingOutcome) -> TrainingSection:
         loss=outcome.loss,
         held_out=outcome.held_out,
         references=(Line(name="bigram table", value=outcome.bigram), Line(name="trigram table", value=outcome.trigram)),
-        facts=_facts(outcome.facts),
+        facts=facts_of(outcome.facts),
         prompt=outcome.prompt,
         sample=outcome.sample,
     )
 
 
-def _campaign(run: CampaignRun, chain: WaferChain | None, blind: _Blind) -> CampaignSection:
-    from yieldkit.diagnosis import load_taxonomy
-
-    taxonomy = load_taxonomy()
-    tally = run.tally()
-    outcomes = tuple(
-        OutcomeCount(kind=kind, label=label, count=tally.count(kind=kind, label=label))
-        for kind in tally.kinds
-        for label in tally.by_label()
-    )
-    clean = run.clean_observations
-    golden = tuple(_number(v) for v in clean[0]["loss"]) if clean else ()
-    curves: list[TrialCurve] = []
-    taken: dict[str, int] = {}
-    rows: list[TrialRow] = []
-    for record, verdict in zip(blind.records, blind.verdicts, strict=True):
-        loss = record.observations.get("loss", ())
-        if loss and not record.label.startswith("MASKED") and taken.get(record.label, 0) < _CURVES_A_CLASS:
-            taken[record.label] = taken.get(record.label, 0) + 1
-            curves.append(TrialCurve(trial=record.k, label=record.label, loss=tuple(_number(v) for v in loss)))
-        truth = record.truth
-        site = f"({truth['row']}, {truth['col']})"
-        if truth.get("drow") or truth.get("dcol"):
-            site += f" to ({truth['row'] + truth['drow']}, {truth['col'] + truth['dcol']})"
-        rows.append(
-            TrialRow(
-                trial=record.k,
-                kind=record.kind,
-                site=site,
-                step=truth.get("step"),
-                label=record.label,
-                code=verdict.code,
-                right=verdict.code == taxonomy.right_answer(record.label),
-                evidence="; ".join(verdict.evidence[:2]),
-                replay=f"yieldkit burnin replay {run.folder} --trial {record.k}",
-            )
-        )
-    protection: tuple[Fact, ...] = ()
-    if chain is not None:
-        protection = _facts(chain.wafer.machine.protection.model_dump())
-    spec = run.campaign.spec
-    facts = [
-        ("campaign", spec.campaign.name),
-        ("trials", tally.n),
-        ("stopped by", run.decision.reason or "the budget"),
-        ("program", spec.program.kind),
-        ("faults", ", ".join(f"{name} {weight:g}" for name, weight in spec.faults.kinds.items())),
-        ("sites", spec.faults.sites),
-        ("one fault a trial", "transient, at a random step, launch, site and bit"),
-    ]
-    return CampaignSection(
-        facts=_facts(facts),
-        protection=protection,
-        outcomes=outcomes,
-        golden=golden,
-        curves=tuple(curves),
-        trials=tuple(rows),
-    )
-
-
-def _number(value: Any) -> float | None:
-    number = float(value)
-    return number if number - number == 0 else None
-
-
-def _confusion(blind: _Blind) -> ConfusionSection:
-    from yieldkit.diagnosis import confusion, load_taxonomy, recall_table
-
-    taxonomy = load_taxonomy()
-    labels, codes = [r.label for r in blind.records], [v.code for v in blind.verdicts]
-    frame = confusion(labels, codes)
-    recall = recall_table(labels, codes)
-    return ConfusionSection(
-        labels=tuple(str(x) for x in frame.index),
-        codes=tuple(str(x) for x in frame.columns),
-        counts=tuple(tuple(int(v) for v in row) for row in frame.to_numpy()),
-        right={str(label): taxonomy.right_answer(str(label)) for label in frame.index},
-        needs={str(row.label): str(row.needs) for row in recall.itertuples() if row.needs},
-        note="Rows: the referee, who knows the fault and the clean run. Columns: diagnosis, which sees symptoms only.",
-    )
-
-
 def _summary(
-    chain: WaferChain | None, yields: YieldResult | None, training: TrainingOutcome | None, blind: _Blind | None
+    chain: WaferChain | None, yields: YieldResult | None, training: TrainingOutcome | None, blind: Blind | None
 ) -> Summary:
     ran: list[str] = []
     verdicts: list[Note] = []
@@ -372,11 +263,12 @@ def _summary(
         right = sum(
             v.code == taxonomy.right_answer(r.label) for r, v in zip(blind.records, blind.verdicts, strict=True)
         )
-        masked = sum(r.label.startswith("MASKED") for r in blind.records)
-        n = len(blind.records)
+        masked = sum(blind.tally.count(label=label) for label in blind.tally.labels if label.startswith("MASKED"))
+        n, judged = blind.tally.n, len(blind.records)
         ran.append(f"campaign: {n} trials, one injected fault each")
         headlines.append(Headline(name="bit-exact after a fault", value=f"{masked} of {n} trials"))
-        headlines.append(Headline(name="blind diagnosis right", value=f"{right} of {n} trials"))
+        note = "" if judged == n else f"of {n}: the first of each outcome"
+        headlines.append(Headline(name="blind diagnosis right", value=f"{right} of {judged} trials", note=note))
     return Summary(ran=tuple(ran), verdicts=tuple(verdicts), headlines=tuple(headlines))
 
 
@@ -403,8 +295,8 @@ def _provenance(
     versions += [(name, metadata.version(name)) for name in _PACKAGES]
     return Provenance(
         command=command,
-        seeds=_facts(seeds),
-        versions=_facts(versions),
-        fingerprints=_facts(prints),
+        seeds=facts_of(seeds),
+        versions=facts_of(versions),
+        fingerprints=facts_of(prints),
         date=date,
     )

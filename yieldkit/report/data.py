@@ -20,7 +20,9 @@ from yieldkit.report.packing import unpack
 
 __all__ = [
     "SCHEMA",
+    "AxisRate",
     "CampaignSection",
+    "CellTrial",
     "ConfusionSection",
     "DefectsSection",
     "Fact",
@@ -32,6 +34,7 @@ __all__ = [
     "Note",
     "OutcomeCount",
     "Provenance",
+    "RateCell",
     "RepairSection",
     "ReportData",
     "SimulatedYield",
@@ -332,8 +335,43 @@ class TrialRow(_Part):
     replay: str = ""
 
 
+class AxisRate(_Part):
+    """Rate of one label in one class of places, bits or moments, with its interval; the axis "all" is the whole."""
+
+    axis: Literal["all", "site", "bit", "phase"]
+    value: str
+    label: str
+    count: int = Field(ge=0)
+    n: int = Field(ge=0)
+    rate: float = Field(ge=0, le=1)
+    low: float = Field(ge=0, le=1)
+    high: float = Field(ge=0, le=1)
+
+
+class CellTrial(_Part):
+    """A trial to look at, with its fault in words."""
+
+    trial: int = Field(ge=0)
+    label: str
+    fault: str = ""
+
+
+class RateCell(_Part):
+    """Outcomes of the trials of one site, bit and phase, and some of these trials."""
+
+    site: str
+    bit: str
+    phase: str
+    counts: tuple[tuple[str, int], ...]
+    trials: tuple[CellTrial, ...] = ()
+
+
 class CampaignSection(_Part):
-    """A campaign of injected faults, with the protection that its rates hinge on."""
+    """A campaign of injected faults, with the protection that its rates hinge on.
+
+    `rates` are those of `outcome_table`, weighted where the campaign has a design; a cell's own rates are its counts.
+    `replay` is the command that repeats a trial, less its number. `notes` say what was left out.
+    """
 
     facts: tuple[Fact, ...] = ()
     protection: tuple[Fact, ...] = ()
@@ -342,6 +380,11 @@ class CampaignSection(_Part):
     golden: Curve = ()
     curves: tuple[TrialCurve, ...] = ()
     trials: tuple[TrialRow, ...] = ()
+    rates: tuple[AxisRate, ...] = ()
+    weighted: bool = False
+    cells: tuple[RateCell, ...] = ()
+    replay: str = ""
+    notes: tuple[str, ...] = ()
 
 
 class ConfusionSection(_Part):

@@ -9,6 +9,7 @@ import json
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Final
 
+from yieldkit.report.cells import cell_groups, cell_rows, rate_tables
 from yieldkit.report.numbers import percent, seconds
 from yieldkit.report.packing import unpack
 
@@ -316,6 +317,9 @@ def tables(data: ReportData) -> dict[str, Any]:
         made["losses"] = [
             (step, *(_at(values, step) for values in series)) for step in range(max(map(len, series), default=0))
         ]
+        made["rates"] = rate_tables(data.campaign)
+        made["cells"] = cell_groups(data.campaign)
+        made["cells_csv"] = cell_rows(data.campaign)
         made["trials"] = [
             (row.trial, row.kind, row.site, row.step, row.label, row.code, row.right, row.evidence, row.replay)
             for row in data.campaign.trials

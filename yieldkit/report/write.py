@@ -71,7 +71,8 @@ def render_report(data: ReportData) -> str:
 
     page = resources.files("yieldkit.report").joinpath("page")
     style = page.joinpath("style.css").read_text(encoding="utf-8")
-    script = page.joinpath("map.js").read_text(encoding="utf-8")
+    scripts = {"map.js": data.wafer is not None, "trials.js": data.campaign is not None and bool(data.campaign.cells)}
+    script = "".join(page.joinpath(name).read_text(encoding="utf-8") for name, wanted in scripts.items() if wanted)
     environment = jinja2.Environment(
         loader=jinja2.FunctionLoader(lambda name: page.joinpath(name).read_text(encoding="utf-8")),
         autoescape=True,

@@ -202,7 +202,7 @@
   let opened = [];
   window.addEventListener("beforeprint", function () {
     fit();
-    opened = Array.from(document.querySelectorAll("details:not([open])"));
+    opened = Array.from(document.querySelectorAll("details:not([open]):not(.cell)"));
     opened.forEach(function (item) { item.open = true; });
   });
   window.addEventListener("afterprint", function () { opened.forEach(function (item) { item.open = false; }); });
