@@ -14,7 +14,7 @@ from yieldkit.burnin.golden import Golden, run_golden, run_trial
 from yieldkit.burnin.programs import check_parameters, initial_weights, make_program, program_parameters
 from yieldkit.burnin.referee import label_of
 from yieldkit.burnin.spec import FAULT_KINDS, PROGRAM_KINDS, CampaignSpec
-from yieldkit.burnin.strata import Strata, kind_of_site
+from yieldkit.burnin.strata import Strata
 from yieldkit.burnin.trial import FaultClass, TrialRecord
 from yieldkit.emulator.lowering import Lowered, lower
 from yieldkit.emulator.placement import Placement
@@ -146,8 +146,7 @@ class EmulatorBench:
         core = plan.logical(event)
         result = run_trial(self.golden, event, queue_depth=self.queue_depth)
         label = label_of(self.golden, result, event, core, self.golden.lowered)
-        kind = self._kind_of.get(fault.site, fault.site)
-        truth: dict[str, Any] = {"kind": kind, **event.to_dict()}
+        truth: dict[str, Any] = {"kind": self.strata.kind_of(fault), **event.to_dict()}
         truth["logical"] = None if core is None else list(core)
         truth["bypassed"] = core is None and event.place not in HOST_PLACES
         metrics = self._metrics(result, event)
@@ -155,10 +154,6 @@ class EmulatorBench:
         return TrialRecord(
             k, truth, label, result.symptoms.to_dict(), metrics, site=site, bit=bit, phase=phase, model=model
         )
-
-    @cached_property
-    def _kind_of(self) -> dict[str, str]:
-        return kind_of_site(self.spec.faults.kinds)
 
     def _model(self, event: FaultEvent, rng: np.random.Generator) -> tuple[FaultEvent, str]:
         """What is done to the struck bit, drawn by weight."""
