@@ -111,16 +111,15 @@ def test_signals_to_the_whole_group_drain_and_say_how_to_go_on(serial, tmp_path,
     assert rows(CampaignRun.load(out)) == serial
 
 
-def test_a_scheduler_elsewhere_is_found_by_its_address(serial, tmp_path):
-    with dask_crew("local:1") as here:
-        client = here.make_executor(1)._client
-        address = client.scheduler.address
-        process = start(write_spec(tmp_path), tmp_path / "out", "--dask", address, *options(WORK, TRIALS))
-        output, errors = process.communicate()
-        assert (process.returncode, errors) == (0, "")
-        assert "120 of 120 trials" in output
-        # It only visited: the cluster is still there.
-        assert client.submit(int, "3").result() == 3
+def test_a_scheduler_elsewhere_is_found_by_its_address(crew, serial, tmp_path):
+    client = crew.make_executor(1)._client
+    address = client.scheduler.address
+    process = start(write_spec(tmp_path), tmp_path / "out", "--dask", address, *options(WORK, TRIALS))
+    output, errors = process.communicate()
+    assert (process.returncode, errors) == (0, "")
+    assert "120 of 120 trials" in output
+    # It only visited: the cluster is still there.
+    assert client.submit(int, "3").result() == 3
     assert rows(CampaignRun.load(tmp_path / "out")) == serial
 
 

@@ -54,7 +54,7 @@ RANGES = st.lists(
 )
 
 
-@settings(max_examples=12, deadline=None)
+@settings(max_examples=8, deadline=None)
 @given(pieces=st.lists(RANGES, min_size=1, max_size=3), data=st.data())
 def test_any_pieces_join_to_what_they_cover_in_any_order(whole, pieces, data):
     pieces = [join_ranges(ranges) for ranges in pieces]
