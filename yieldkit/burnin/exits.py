@@ -61,8 +61,8 @@ class Steady:
         if done - step - 1 < self.steps:
             return False
         away = [abs(loss[t] - clean[t]) / half_width[t] for t in range(step, done)]
-        if not max(away) <= self.band:
-            return False
+        if not all(distance <= self.band for distance in away):
+            return False  # so too where one is not a number
         recent = away[-self.steps :]
         middle = self.steps // 2
         return max(recent[middle:]) <= max(self.growth * max(recent[:middle]), self.band / 10)
