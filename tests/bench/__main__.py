@@ -50,6 +50,12 @@ def _sampling() -> list[dict[str, Any]]:
     return figures()
 
 
+def _injections() -> list[dict[str, Any]]:
+    from tests.bench.injections import figures
+
+    return figures()
+
+
 def _campaigns() -> list[dict[str, Any]]:
     from tests.bench.campaigns import figures
 
@@ -78,6 +84,7 @@ PARTS: dict[str, Callable[[], list[dict[str, Any]]]] = {
     "sampling": _sampling,
     "repair": _repair,
     "emulator": _emulator,
+    "injections": _injections,
     "campaigns": _campaigns,
     "counts": _counts,
     "cycles": _cycles,

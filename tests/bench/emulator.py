@@ -89,19 +89,12 @@ def trials() -> list[dict[str, Any]]:
     for k in range(40):
         bench.trial(k)
     mine = (time.perf_counter() - begin) / 40
-    golden = bench.golden
-    begin = time.perf_counter()
-    job = Job.start(golden.lowered, queue_depth=bench.queue_depth, taps=True)
-    for _ in range(golden.steps):
-        job.run_step()
-    whole = time.perf_counter() - begin
     with tempfile.TemporaryDirectory() as folder:
         begin = time.perf_counter()
         campaign.run(folder, jobs=1)
         stored = 40 / (time.perf_counter() - begin)
     return [
         _row("trials_per_s", 1 / mine, "trials/s", peer="with its store, first trials", peer_value=stored),
-        _row("trial_vs_full_run", mine, "s", peer="the whole job, clean", peer_value=whole, ratio=mine / whole),
     ]
 
 

@@ -216,7 +216,8 @@ def test_bypassed_and_idle_sites_are_masked_unread():
 def long_way(made: EmulatorBench, event: FaultEvent):
     """The whole job from its first step, every step run."""
     golden = made.golden
-    job = Job.start(golden.lowered, memoryx=golden.checkpoints[0], queue_depth=made.queue_depth, taps=True)
+    first = golden.states.state(0)
+    job = Job.start(golden.lowered, checkpoint=first, queue_depth=made.queue_depth, taps=True, parts=False)
     return run_job(job, golden.placement, golden.steps, faults=FaultPlan([event], golden.placement))
 
 

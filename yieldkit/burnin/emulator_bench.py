@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from yieldkit.burnin.chain import WaferChain, build_chain
-from yieldkit.burnin.golden import Golden, run_golden, run_trial
+from yieldkit.burnin.exits import STEADY, Steady
+from yieldkit.burnin.golden import Golden, Trial, carry_out, long_way, run_golden
 from yieldkit.burnin.programs import check_parameters, initial_weights, make_program, program_parameters
 from yieldkit.burnin.referee import label_of
 from yieldkit.burnin.spec import FAULT_KINDS, PROGRAM_KINDS, CampaignSpec
@@ -23,7 +24,7 @@ from yieldkit.errors import BadInput
 from yieldkit.faults import FaultEvent, FaultPlan, FaultSampler
 from yieldkit.faults.host_places import HOST_PLACES
 from yieldkit.faults.models import apply_model
-from yieldkit.files import fingerprint
+from yieldkit.files import canonical_json, fingerprint
 from yieldkit.rng import generator
 
 if TYPE_CHECKING:
@@ -144,16 +145,46 @@ class EmulatorBench:
         event, model = self._model(event, rng)
         plan = FaultPlan([event], self.golden.placement)
         core = plan.logical(event)
-        result = run_trial(self.golden, event, queue_depth=self.queue_depth)
+        trials = self.spec.trials
+        steady = Steady() if trials is not None and trials.exit == "statistical" else None
+        trial = carry_out(self.golden, event, queue_depth=self.queue_depth, steady=steady)
+        result = trial.result
         label = label_of(self.golden, result, event, core, self.golden.lowered)
         truth: dict[str, Any] = {"kind": self.strata.kind_of(fault), **event.to_dict()}
         truth["logical"] = None if core is None else list(core)
         truth["bypassed"] = core is None and event.place not in HOST_PLACES
-        metrics = self._metrics(result, event)
+        metrics = self._metrics(result, event) | {"exit": trial.exit, "steps_run": trial.steps_run}
+        if trials is not None and trials.long_way:
+            pick = generator(self.spec.campaign.seed, "burnin.long_way", k)
+            if float(pick.random()) < trials.long_way:
+                self._compare(k, event, core, trial, label)
         site, bit, phase = fault[:3]
         return TrialRecord(
             k, truth, label, result.symptoms.to_dict(), metrics, site=site, bit=bit, phase=phase, model=model
         )
+
+    def _compare(self, k: int, event: FaultEvent, core: Any, trial: Trial, label: str) -> None:
+        """Run a trial the long way too.
+
+        Raises:
+            RuntimeError: it gives something else; that is an error in yieldkit.
+        """
+        whole = long_way(self.golden, event, queue_depth=self.queue_depth)
+        mine, other = trial.result.symptoms.to_dict(), whole.symptoms.to_dict()
+        if trial.exit == STEADY:
+            # Only what was run can be compared; the label is what the rule says, not what the run gave.
+            done = trial.result.symptoms.steps_done
+            other = {n: v[:done] if n in ("loss", "grad_norm", "update_norm") else v for n, v in other.items()}
+            mine, other = ({n: d[n] for n in ("loss", "grad_norm", "update_norm", "events")} for d in (mine, other))
+            named = label
+        else:
+            named = label_of(self.golden, whole, event, core, self.golden.lowered)
+        if canonical_json(mine) != canonical_json(other) or named != label:
+            fields = [name for name in mine if canonical_json(mine[name]) != canonical_json(other[name])]
+            raise RuntimeError(
+                f"trial {k} gives {label} and the long way {named} ({', '.join(fields) or 'the label'}); this is "
+                f"an error in yieldkit: run 'yieldkit burnin replay FOLDER {k}' to see it again"
+            )
 
     def _model(self, event: FaultEvent, rng: np.random.Generator) -> tuple[FaultEvent, str]:
         """What is done to the struck bit, drawn by weight."""

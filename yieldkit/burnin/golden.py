@@ -1,22 +1,30 @@
-"""The clean run of a campaign's job, with a checkpoint before every step, and the trials that start from them."""
+"""The clean run of a campaign's job, with its state before every step, and the trials that start from them."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
-from typing import Any
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from functools import cache
+from pathlib import Path
+from typing import Any, Final
 
 import numpy as np
 
+import yieldkit
+from yieldkit.burnin.exits import FULL, GOLDEN_AGAIN, NOT_A_NUMBER, STEADY, STOPPED, Steady, never_finite_again
+from yieldkit.burnin.golden_states import CHECK_EVERY, GoldenStates, states_folder
 from yieldkit.diagnosis import Baseline
 from yieldkit.emulator.job import Job
 from yieldkit.emulator.lowering import Lowered
-from yieldkit.emulator.memoryx import MemoryX
 from yieldkit.emulator.placement import Placement
-from yieldkit.emulator.running import RunResult, Telemetry, protection_options, run, symptoms_of
+from yieldkit.emulator.running import RunResult, Telemetry, left_in_cores, protection_options, run, symptoms_of
+from yieldkit.emulator.symptoms import Symptoms
+from yieldkit.errors import BadFile, BadInput
 from yieldkit.faults import FaultEvent, FaultPlan
 from yieldkit.files import fingerprint
 
-__all__ = ["Golden", "run_golden", "run_trial"]
+__all__ = ["Golden", "Trial", "carry_out", "long_way", "run_golden", "run_trial"]
 
 
 @dataclass(frozen=True)
@@ -28,8 +36,8 @@ class Golden:
         placement: where it ran.
         steps: of the run.
         result: what it gave.
-        checkpoints: host state before each step (training); one entry, before the first step, for decoding.
-        hashes: hash of the host state after each step.
+        states: state before each step and after the last, read-only, in a file that all processes share.
+        hashes: hash of the state after each step, as `Checkpoint.state_hash`.
         baseline: what an operator knows from clean runs of the job.
         clean: symptoms of the clean runs behind the baseline, the golden one first.
     """
@@ -38,31 +46,75 @@ class Golden:
     placement: Placement
     steps: int
     result: RunResult
-    checkpoints: tuple[MemoryX, ...]
+    states: GoldenStates
     hashes: tuple[str, ...]
     baseline: Baseline
     clean: tuple[dict[str, Any], ...]
+    _done: list[int] = field(default_factory=lambda: [0], repr=False, compare=False)
+
+    def count_trial(self) -> None:
+        """Count a trial; the hashes of the states are checked again every `CHECK_EVERY`.
+
+        Raises:
+            BadFile: a state has changed.
+        """
+        self._done[0] += 1
+        if self._done[0] % CHECK_EVERY == 0:
+            self.states.check()
+
+
+@dataclass(frozen=True)
+class Trial:
+    """A trial that was carried out.
+
+    Attributes:
+        result: what the run gave; where it ended early by an exact exit, what the whole run would have given (after
+            NOT_A_NUMBER without its last hashes); where by the statistical one, what it had given until then.
+        exit: how it ended, a key of `burnin.exits.EXITS`.
+        steps_run: steps that were carried out.
+    """
+
+    result: RunResult
+    exit: int
+    steps_run: int
 
 
 def run_golden(
-    lowered: Lowered, placement: Placement, steps: int, *, queue_depth: int, weights: dict[str, Any] | None, runs: int
+    lowered: Lowered,
+    placement: Placement,
+    steps: int,
+    *,
+    queue_depth: int,
+    weights: dict[str, Any] | None,
+    runs: int,
+    folder: Path | None = None,
 ) -> Golden:
-    """Run a job cleanly, keeping checkpoints; `runs` further clean runs with other batches widen the baseline."""
+    """Run a job cleanly, keeping its states, or open what another process has kept of the same run.
+
+    Args:
+        lowered: the program.
+        placement: where it runs.
+        steps: of the run.
+        queue_depth: words a queue holds.
+        weights: initial weights in place of the program's own.
+        runs: clean runs in all; those after the first have other batches and widen the baseline (training).
+        folder: where the states are kept; `states_folder()` if absent.
+    """
+    path = (folder or states_folder()) / f"{_key(lowered, placement, steps, weights, runs)}.states"
+    if path.exists():
+        try:
+            return _opened(GoldenStates(path), lowered, placement, steps, queue_depth)
+        except BadFile:
+            pass  # made anew
     training = lowered.program.job["kind"] == "training"
     protection = protection_options(placement.fabric)
     job = Job.start(lowered, weights=weights, queue_depth=queue_depth, taps=True, **protection)
-    checkpoints = [job.memoryx.copy()]
+    states = [job.checkpoint()]
     telemetry = Telemetry()
-    hashes = []
-    last = None
     for _ in range(steps):
-        last = job.run_step()
-        telemetry.add(job, last)
-        if training:
-            checkpoints.append(job.memoryx.copy())
-            hashes.append(job.memoryx.state_hash)
+        telemetry.add(job, job.run_step())
+        states.append(job.checkpoint())
     symptoms = symptoms_of(job, placement, steps, telemetry)
-    result = _result(job, placement, symptoms, telemetry, last.outputs if last is not None else {})
     clean = [symptoms]
     seed = int(lowered.program.job["seed"])
     for number in range(1, runs if training else 1):
@@ -70,36 +122,125 @@ def run_golden(
         varied = replace(lowered, program=other)
         outcome = run(varied, placement.fabric, steps=steps, origin=placement.origin, taps=False)
         clean.append(replace(outcome.symptoms, program=symptoms.program))
-    return Golden(
-        lowered,
-        placement,
-        steps,
-        result,
-        tuple(checkpoints),
-        tuple(hashes),
-        Baseline.from_runs(clean),
-        tuple(item.to_dict() for item in clean),
+    facts = {
+        "clean": [item.to_dict() for item in clean],
+        "digests": telemetry.digests,
+        "hashes": [state.state_hash for state in states[1:]],
+    }
+    return _opened(GoldenStates.write(path, facts, states), lowered, placement, steps, queue_depth)
+
+
+def _opened(states: GoldenStates, lowered: Lowered, placement: Placement, steps: int, queue_depth: int) -> Golden:
+    facts = states.facts
+    try:
+        clean = [Symptoms.from_dict(item) for item in facts["clean"]]
+        digests, hashes = tuple(map(str, facts["digests"])), tuple(map(str, facts["hashes"]))
+    except (KeyError, TypeError, ValueError, BadInput) as error:
+        raise BadFile(states.path, f"has a wrong header: {error}") from None
+    if len(states) != steps + 1 or len(hashes) != steps:
+        raise BadFile(states.path, f"holds {len(states)} states", cure="delete the file")
+    protection = protection_options(placement.fabric)
+    job = Job.start(lowered, checkpoint=states.state(steps), queue_depth=queue_depth, taps=True, **protection)
+    result = _result(job, placement, clean[0], list(digests), {}, left_in_cores(job))
+    observed = tuple(item.to_dict() for item in clean)
+    return Golden(lowered, placement, steps, result, states, hashes, Baseline.from_runs(clean), observed)
+
+
+def _key(lowered: Lowered, placement: Placement, steps: int, weights: Mapping[str, Any] | None, runs: int) -> str:
+    """What a clean run follows from: the program, its weights, its place, and the rules of the machine."""
+    digest = hashlib.sha256()
+    for name in sorted(weights or {}):
+        digest.update(name.encode() + np.ascontiguousarray((weights or {})[name]).tobytes())
+    return fingerprint(
+        {
+            "program": lowered.program.fingerprint,
+            "sram_words": lowered.sram_words,
+            "origin": list(placement.origin),
+            "protection": {name: str(value) for name, value in protection_options(placement.fabric).items()},
+            "steps": steps,
+            "runs": runs,
+            "weights": digest.hexdigest(),
+            "sources": _sources(),
+        }
     )
 
 
+@cache
+def _sources() -> str:
+    """Digest of the sources that a clean run follows from, so that no file outlives the rules it was made by."""
+    home = Path(yieldkit.__file__).parent
+    digest = hashlib.sha256()
+    for folder in ("burnin", "diagnosis", "emulator", "workloads"):
+        for source in sorted((home / folder).rglob("*.py")):
+            digest.update(source.relative_to(home).as_posix().encode())
+            digest.update(source.read_bytes())
+    return digest.hexdigest()
+
+
 def run_trial(golden: Golden, event: FaultEvent, *, queue_depth: int) -> RunResult:
+    """Run the job with a fault, ending early only where nothing is lost (see `carry_out`)."""
+    return carry_out(golden, event, queue_depth=queue_depth).result
+
+
+def carry_out(golden: Golden, event: FaultEvent, *, queue_depth: int, steady: Steady | None = None) -> Trial:
     """Run the job with a fault: golden up to the fault's step, then step by step to the end.
 
-    A training job whose host state equals the golden one again after a step goes on as the golden run, bit for bit,
-    because cores keep nothing from step to step; so the rest is taken from there.
+    A job whose state equals the golden one again after a step goes on as the golden run, bit for bit: so the rest is
+    taken from there. A job that will not see a finite loss again has a known rest, too (`never_finite_again`).
+
+    Args:
+        golden: the clean run.
+        event: the fault.
+        queue_depth: words a queue holds.
+        steady: the statistical end; None for exact ends only.
     """
-    lowered, placement = golden.lowered, golden.placement
-    plan, protection = FaultPlan([event], placement), protection_options(placement.fabric)
-    if lowered.program.job["kind"] != "training":
-        job = Job.start(lowered, memoryx=golden.checkpoints[0], queue_depth=queue_depth, taps=True, **protection)
-        return _go_on(job, placement, golden, plan, 0)
-    job = Job.start(lowered, memoryx=golden.checkpoints[event.step], queue_depth=queue_depth, taps=True, **protection)
-    return _go_on(job, placement, golden, plan, event.step)
+    golden.count_trial()
+    # The logits of a clean decode that are not finite are not known step by step.
+    start = 0 if golden.result.symptoms.logit_nonfinite else min(event.step, golden.steps - 1)
+    plan = FaultPlan([event], golden.placement)
+    state = golden.states.state(start)
+    protection = protection_options(golden.placement.fabric)
+    job = Job.start(golden.lowered, checkpoint=state, queue_depth=queue_depth, taps=True, **protection)
+    telemetry = _telemetry_until(golden, start)
+    how, last = FULL, None
+    for step in range(start, golden.steps):
+        last = job.run_step(plan)
+        telemetry.add(job, last)
+        if last.stopped is not None:
+            how = STOPPED
+        elif step >= event.step:
+            how = _exit_after(golden, job, telemetry, step, event, steady)
+        if how != FULL:
+            break
+    done = job.step + (how == STOPPED)
+    _rest(golden, job, telemetry, done, how)
+    symptoms = symptoms_of(job, golden.placement, golden.steps, telemetry)
+    left = left_in_cores(golden.result.job if how == GOLDEN_AGAIN else job)
+    outputs = last.outputs if last is not None else {}
+    return Trial(_result(job, golden.placement, symptoms, telemetry.digests, outputs, left), how, done - start)
 
 
-def _go_on(job: Job, placement: Placement, golden: Golden, plan: FaultPlan, start: int) -> RunResult:
+def long_way(golden: Golden, event: FaultEvent, *, queue_depth: int) -> RunResult:
+    """Run the job with a fault from its very start to its end, launches that are struck word by word as a whole."""
+    plan = FaultPlan([event], golden.placement)
+    first = golden.states.state(0)
+    options = {**protection_options(golden.placement.fabric), "parts": False}
+    job = Job.start(golden.lowered, checkpoint=first, queue_depth=queue_depth, taps=True, **options)
+    telemetry = Telemetry()
+    last = None
+    for _ in range(golden.steps):
+        last = job.run_step(plan)
+        telemetry.add(job, last)
+        if last.stopped is not None:
+            break
+    symptoms = symptoms_of(job, golden.placement, golden.steps, telemetry)
+    outputs = last.outputs if last is not None else {}
+    return _result(job, golden.placement, symptoms, telemetry.digests, outputs, left_in_cores(job))
+
+
+def _telemetry_until(golden: Golden, start: int) -> Telemetry:
+    """What the clean run reports of the steps before `start`."""
     clean = golden.result.symptoms
-    training = job.lowered.program.job["kind"] == "training"
     telemetry = Telemetry()
     telemetry.loss = list(clean.loss[:start])
     telemetry.grad_norm = list(clean.grad_norm[:start])
@@ -108,28 +249,64 @@ def _go_on(job: Job, placement: Placement, golden: Golden, plan: FaultPlan, star
     wrong = clean.nonfinite_step
     if wrong is not None and wrong < start:
         telemetry.nonfinite = (wrong, clean.nonfinite_channel)
-    last = None
-    for step in range(start, golden.steps):
-        last = job.run_step(plan)
-        telemetry.add(job, last)
-        if last.stopped is not None:
-            break
-        if training and job.executor.pristine and job.memoryx.state_hash == golden.hashes[step]:
-            done = step + 1
-            telemetry.loss += clean.loss[done:]
-            telemetry.grad_norm += clean.grad_norm[done:]
-            telemetry.update_norm += clean.update_norm[done:]
-            telemetry.digests += golden.result.step_digests[done:]
-            if telemetry.nonfinite is None and wrong is not None:
-                telemetry.nonfinite = (wrong, clean.nonfinite_channel)
-            job.memoryx = golden.checkpoints[-1]
-            break
-    symptoms = symptoms_of(job, placement, golden.steps, telemetry)
-    return _result(job, placement, symptoms, telemetry, last.outputs if last is not None else {})
+    return telemetry
 
 
-def _result(job: Job, placement: Placement, symptoms: Any, telemetry: Telemetry, outputs: Any) -> RunResult:
-    digest = fingerprint("".join([*telemetry.digests, job.memoryx.state_hash]).encode())
+def _exit_after(
+    golden: Golden, job: Job, telemetry: Telemetry, step: int, event: FaultEvent, steady: Steady | None
+) -> int:
+    """How a trial ends after a step, FULL where it goes on."""
+    if step + 1 == golden.steps:
+        return FULL
+    if _golden_again(golden, job, step + 1):
+        return GOLDEN_AGAIN
+    if job.lowered.program.job["kind"] != "training" or not getattr(job.executor, "pristine", False):
+        return FULL
+    clean = golden.result.symptoms
+    if telemetry.nonfinite is not None:
+        return NOT_A_NUMBER if never_finite_again(job, telemetry.loss[-1]) else FULL
+    if steady is not None and steady.reached(telemetry.loss, clean.loss, golden.baseline.half_width, event.step):
+        return STEADY
+    return FULL
+
+
+def _golden_again(golden: Golden, job: Job, number: int) -> bool:
+    """Whether all that a job has between two steps is state `number` of the clean run."""
+    if job.memory.wrong or not golden.states.holds(number, job):
+        return False
+    if getattr(job.executor, "pristine", False):
+        return True
+    try:
+        return job.checkpoint().state_hash == golden.hashes[number - 1]
+    except BadInput:
+        return False  # words are left in queues, or tables are changed
+
+
+def _rest(golden: Golden, job: Job, telemetry: Telemetry, done: int, how: int) -> None:
+    """Fill in what is known of the steps that are not carried out."""
+    clean = golden.result.symptoms
+    if how == GOLDEN_AGAIN:
+        telemetry.loss += clean.loss[done:]
+        telemetry.grad_norm += clean.grad_norm[done:]
+        telemetry.update_norm += clean.update_norm[done:]
+        telemetry.digests += golden.result.step_digests[done:]
+        if telemetry.nonfinite is None and clean.nonfinite_step is not None:
+            telemetry.nonfinite = (clean.nonfinite_step, clean.nonfinite_channel)
+        job.tokens += [golden.result.tokens[:, step].copy() for step in range(done, golden.result.tokens.shape[1])]
+        job.memoryx = golden.result.memoryx
+    elif how == NOT_A_NUMBER:
+        left = golden.steps - done
+        telemetry.loss += [float("nan")] * left
+        telemetry.grad_norm += [float("nan")] * left
+        telemetry.update_norm += [float("nan")] * left
+        telemetry.digests += [_UNKNOWN] * left
+
+
+_UNKNOWN: Final = "not a number"
+"""Stands for the digest of a step that was not carried out; no hash is spelled so."""
+
+
+def _result(job: Job, placement: Placement, symptoms: Any, digests: list[str], outputs: Any, left: str) -> RunResult:
+    digest = fingerprint("".join([*digests, job.memoryx.state_hash, left]).encode())
     tokens = np.stack(job.tokens, axis=1) if job.tokens else np.zeros((0, 0), np.int64)
-    digests = tuple(telemetry.digests)
-    return RunResult(symptoms, outputs, digest, digests, job.memoryx, tokens, job, placement=placement)
+    return RunResult(symptoms, outputs, digest, tuple(digests), job.memoryx, tokens, job, placement=placement)

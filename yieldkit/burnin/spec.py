@@ -28,6 +28,7 @@ __all__ = [
     "RepairSection",
     "StopSection",
     "StrataSection",
+    "TrialsSection",
     "WaferSection",
     "model_bits",
 ]
@@ -197,6 +198,20 @@ class StrataSection(_Section):
         return (self.target,) if isinstance(self.target, str) else self.target or ()
 
 
+class TrialsSection(_Section):
+    """How trials end, and how many of them are checked.
+
+    Attributes:
+        exit: "exact": early only where the rest is known; "statistical": also once the loss has stayed near the clean
+            run's (training; see docs/trials.md for how often that is wrong).
+        long_way: share of the trials that are also run from the first step to the last, word by word where struck, and
+            compared; a difference is an error in yieldkit.
+    """
+
+    exit: Literal["exact", "statistical"] = "exact"
+    long_way: Annotated[float, Field(ge=0, le=1)] = 0.0
+
+
 class CampaignSpec(_Section):
     """A whole campaign. File fields hold absolute paths once it is loaded.
 
@@ -209,6 +224,7 @@ class CampaignSpec(_Section):
     program: ProgramSection
     faults: FaultsSection
     strata: StrataSection | None = None
+    trials: TrialsSection | None = None
     rates: dict[str, Annotated[float, Field(ge=0)]] | None = None
 
     def tables(self) -> dict[str, Any]:

@@ -38,6 +38,7 @@ from yieldkit.emulator.trace import Trace
 from yieldkit.emulator.wavelet import WaveletExecutor
 from yieldkit.errors import BadInput
 from yieldkit.workloads.batches import batch_of
+from yieldkit.workloads.parameters import parameters_of
 from yieldkit.workloads.program import Gemm, StreamIn
 
 __all__ = ["EXECUTORS", "HookSource", "Job", "StepResult"]
@@ -409,9 +410,13 @@ def _copied(table: Mapping[str, F32]) -> dict[str, F32]:
 
 
 def _memoryx_of(lowered: Lowered, checkpoint: Checkpoint) -> MemoryX:
+    # Norms are added up in the order of the program's parameters, and a file has them by name.
+    iterates = lowered.program.job.get("kind") == "iteration"
+    order = [] if iterates else [parameter.name for parameter in parameters_of(lowered.program.job)]
+    names = dict.fromkeys([*order, *checkpoint.weights])
     return MemoryX(
         lowered.program,
-        _copied(checkpoint.weights),
+        {name: checkpoint.weights[name].copy() for name in names if name in checkpoint.weights},
         _copied(checkpoint.first),
         _copied(checkpoint.second),
         checkpoint.host_step,

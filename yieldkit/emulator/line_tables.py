@@ -87,8 +87,8 @@ def lines_of(phase: Compute, tensors: Mapping[str, Tensor], inside: frozenset[st
         name = axis[number]
         if not _one_line(instr, instr.d, name, step.get(instr.d.tensor, 0), count):
             return None
-        for ref in (instr.a, instr.b):
-            if ref is None or tensors[ref.tensor].values:
+        for ref in _refs(instr)[1:]:
+            if tensors[ref.tensor].values:
                 continue
             alike = _one_line(instr, ref, name, step.get(ref.tensor, 0), count)
             if ref.tensor in written and not alike:
@@ -166,10 +166,8 @@ def line_table(
 def _part(instr: Instr, axis: str, count: int, first: int) -> Instr:
     """An operation on `count` lines from `first` on."""
 
-    def moved(ref: Ref | None) -> Ref | None:
-        return None if ref is None else replace(ref, offset=ref.offset + first * ref.stride(axis))
+    def moved(ref: Ref) -> Ref:
+        return replace(ref, offset=ref.offset + first * ref.stride(axis))
 
     axes = tuple((name, count if name == axis else extent) for name, extent in instr.axes)
-    d, a = moved(instr.d), moved(instr.a)
-    assert d is not None and a is not None
-    return Instr(instr.op, axes, d, a, moved(instr.b))
+    return Instr(instr.op, axes, moved(instr.d), moved(instr.a), None if instr.b is None else moved(instr.b))

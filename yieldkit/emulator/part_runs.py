@@ -19,14 +19,25 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
+from yieldkit.emulator.formats import decode_words
 from yieldkit.emulator.hooks import LaunchHooks, LinkHook, OperandHook, ProductHook, ResultHook, SramHook
 from yieldkit.emulator.host_words import input_shape, inputs_of
 from yieldkit.emulator.isa import HEADER_WORDS
+from yieldkit.emulator.kernels import machine as kernel
 from yieldkit.emulator.lowering import Lowered, LoweredLaunch, Role
 from yieldkit.emulator.machine import Machine
-from yieldkit.workloads.program import Launch
+from yieldkit.workloads.program import Gemm, Launch
 
-__all__ = ["Part", "links_from_start", "never_read", "part_of", "streams_of", "struck_part"]
+__all__ = [
+    "Part",
+    "PartMachine",
+    "links_from_start",
+    "logged_from_start",
+    "never_read",
+    "part_of",
+    "streams_of",
+    "struck_part",
+]
 
 I64 = npt.NDArray[np.int64]
 F32 = npt.NDArray[np.float32]
@@ -129,8 +140,8 @@ def struck_part(lowered: Lowered, low: LoweredLaunch, hooks: LaunchHooks, queue_
 
 
 def _link_part(lowered: Lowered, low: LoweredLaunch, hook: LinkHook, queue_depth: int) -> Part | None:
-    if hook.duplicate or hook.credit:
-        # What comes after the struck word differs in number, or in the room it finds: to the end of the launch.
+    if hook.duplicate or hook.credit or hook.delay:
+        # What comes after the struck word differs in number, or in the room it finds.
         return None
     core = hook.r * lowered.program.cols + hook.c
     ends = np.cumsum(counts_of(lowered, low, queue_depth).sent[:, core, hook.colour, hook.port])
@@ -143,7 +154,7 @@ def _link_part(lowered: Lowered, low: LoweredLaunch, hook: LinkHook, queue_depth
 
 
 def never_read(low: LoweredLaunch, hooks: LaunchHooks) -> tuple[int, int, str] | None:
-    """Core and kind of a table word that is struck when no task will read it, or in bits that nothing reads; or None."""
+    """Core and kind of a table word struck when no task will read it again, or in bits nothing reads; or None."""
     if len(hooks.sram) != 1 or hooks != LaunchHooks(sram=hooks.sram):
         return None
     (hook,) = hooks.sram
@@ -197,3 +208,35 @@ def links_from_start(
         before = int(sent[r * cols + c, colour, port])
         rows.append((r, c, port, colour, out + before, into + before))
     return tuple(rows)
+
+
+class PartMachine(Machine):
+    """A machine that keeps what its last launch logged, for launches that end in the middle of a product."""
+
+    log: kernel.Taps
+
+    def _tapped(self, low: LoweredLaunch, taps: kernel.Taps) -> dict[str, F32]:
+        self.log = taps
+        return super()._tapped(low, taps)
+
+
+def logged_from_start(
+    lowered: Lowered, low: LoweredLaunch, part: Part, sums: Mapping[str, F32], machine: PartMachine
+) -> F32:
+    """The sums that a launch logs which ends in the middle, row by row, with those of the phases before the part."""
+    rows, cols = lowered.program.rows, lowered.program.cols
+    before = []
+    for phase in low.launch.phases[: part.first]:
+        if isinstance(phase, Gemm):
+            _, _, m, n = sums[phase.name].shape
+            ordered = sums[phase.name].reshape(rows, cols, m, n // phase.part, phase.part).transpose(3, 1, 4, 2, 0)
+            blocks = np.empty_like(ordered)
+            # A core logs the blocks of the columns to the west from the nearest on, and its own last.
+            blocks[:, [cols - 2 - c for c in range(cols - 1)] + [cols - 1]] = ordered
+            before.append(blocks.reshape(-1, rows))
+    words = machine.log.word.reshape(-1, rows, cols)[:, :, cols - 1]
+    counts = np.minimum(machine.log.logged.reshape(rows, cols)[:, cols - 1], len(words))
+    found = []
+    for r in range(rows):
+        found += [block[:, r] for block in before] + [decode_words(words[: counts[r], r], "fp32")]
+    return np.concatenate(found)

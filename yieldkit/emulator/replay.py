@@ -117,6 +117,9 @@ class Replay:
             raise BadInput("a pass cannot be replayed whose tensors live on", value=kept)
         self.lowered = lowered
         self._sums = sums
+        products = [phase for phase in lowered.program.phases if isinstance(phase, Gemm)]
+        # Products are cut by tokens, be there only one.
+        self._in_products = {name for phase in products for name in (phase.x, phase.y)}
         self._versions: list[_Version] = []
         self._arrays: list[tuple[int, F32]] = []
         self._current: dict[str, int] = {}
@@ -158,8 +161,11 @@ class Replay:
     def _keep(self, name: str, array: F32, *, lines: int = 0) -> int:
         """Give an array memory of its own."""
         offset = -(-self._top // _ALIGNED) * _ALIGNED
-        if not lines:
-            lines = array.shape[2] if array.ndim > 2 else 1
+        if not lines and name in self._in_products:
+            lines = array.shape[2]
+        elif not lines:
+            # The first index that says anything: a changed line should be little of an array.
+            lines = next((extent for extent in array.shape[2:] if extent > 1), 1)
         version = _Version(name, offset, array.shape if array.ndim > 1 else (1, 1, *array.shape), lines)
         self._top = offset + array.size
         self._versions.append(version)
@@ -207,16 +213,12 @@ class Replay:
             writes.append([new, -1, 1])
         total = -1
         if plan.sums:
-            array = taps.get(phase.name)
+            tap = taps.get(phase.name)
             shape = plan.sums if len(plan.sums) == 4 else (1, 1, 1, int(np.prod(plan.sums)))
-            total = self._keep(
-                f"sums of {phase.name}",
-                (np.zeros(1, np.float32) if array is None else array).reshape(shape)
-                if array is not None
-                else np.zeros(shape, np.float32),
-            )
+            kept = np.zeros(shape, np.float32) if tap is None else tap.reshape(shape)
+            total = self._keep(f"sums of {phase.name}", kept)
             local[SUM] = total
-            if array is not None and self._sums:
+            if tap is not None and self._sums:
                 self._versions[total].out = phase.name
                 self.taps[phase.name] = total
                 writes.append([total, -1, 1])
@@ -256,7 +258,8 @@ class Replay:
             inside = frozenset(ends & set(written_by(phase)))
             lines = lines_of(phase, tensors, inside) if set(written_by(phase)) - inside else None
             if lines is not None:
-                layout = {name: self._versions[local[self.number[name]]].shape[:2] for name in tensors_of(phase)}
+                shapes = {name: self._versions[local[self.number[name]]].shape for name in tensors_of(phase)}
+                layout = {name: (shape[0], shape[1]) for name, shape in shapes.items()}
                 rows = {layout[name][0] for name in written_by(phase)}
                 made = None
                 if len(rows) == 1:
@@ -287,15 +290,14 @@ class Replay:
         self._rows += len(table[0])
         self._tables.append(table)
         for name in read:
-            version = before[name]
-            self._reads.append((version, int(same.get(name, False))))
-            self._versions[version].last = number
+            self._reads.append((before[name], int(same.get(name, False))))
+            self._versions[before[name]].last = number
         for old in olds:
             self._versions[old].last = number
         if (number, getattr(phase, "stream", "")) in self._streams:
-            version = self._streams[number, getattr(phase, "stream", "")]
-            self._reads.append((version, 0))
-            self._versions[version].last = number
+            fed = self._streams[number, getattr(phase, "stream", "")]
+            self._reads.append((fed, 0))
+            self._versions[fed].last = number
         self._writes += writes
         step[kernel.S_READS_END], step[kernel.S_WRITES_END] = len(self._reads), len(self._writes)
         self._steps.append(step)
@@ -335,10 +337,6 @@ class Replay:
     def _finish(self) -> None:
         """Arrays that the compiled loop reads, and memory to work in."""
         count = max(1, len(self._steps))
-        for new, _, _ in self._writes:
-            version = self._versions[new]
-            if version.out:
-                version.last = max(version.last, -1)
         writes = [
             [new, old, int(bool(self._versions[new].out) or self._versions[new].last > step)]
             for step, (first, end) in enumerate((s[kernel.S_WRITES], s[kernel.S_WRITES_END]) for s in self._steps)
@@ -362,8 +360,8 @@ class Replay:
         self.work, self._packed_work = golden.copy(), packed.copy()
         addresses = np.zeros((count, max(self.number.values(), default=2) + 1), np.int64)
         for step, local in enumerate(self._locals):
-            for index, version in local.items():
-                addresses[step, index] = _address(self.work) + 4 * self._versions[version].offset
+            for index, place in local.items():
+                addresses[step, index] = _address(self.work) + 4 * self._versions[place].offset
         self._t_addresses = addresses
         longest = max((len(table[0]) for table in self._tables), default=1)
         self._box = np.zeros((len(self._versions), 4), np.int64)
@@ -388,8 +386,12 @@ class Replay:
             the strike; None where this cannot follow it: constants, and words of which other cores have copies.
         """
         at = self._at[phase].get(name)
-        if at is None or self.lowered.tensors[name].values:
+        if self.lowered.tensors[name].values:
             return None
+        if at is None:
+            writer = next((p for p in list(self.lowered.program.phases)[phase:] if name in tensors_of(p)), None)
+            unread = writer is None or not (_reads(writer, name) or _goes_on(writer, name, self.lowered))
+            return Strike((kernel.WORD, len(self._steps), 0, 0, 0xFFFFFFFF, 0)) if unread else None
         version = self._versions[at]
         rows, cols = version.shape[:2]
         program = self.lowered.program
@@ -412,6 +414,11 @@ class Replay:
         depth = row[kernel.P_KC] * row[kernel.P_TILES]
         element = (n // PANEL * depth + k) * PANEL + n % PANEL
         return Strike((kernel.WEIGHT, phase, product, element, keep, mask))
+
+    def weights_shape(self, phase: int) -> tuple[int, int]:
+        """Rows and columns of the matrix that streams in at a phase."""
+        row = self._products[self._product_of[phase]]
+        return row[kernel.P_KC] * row[kernel.P_TILES], row[kernel.P_COLUMNS]
 
     def of_hook(self, low: LoweredLaunch, hook: SramHook) -> Strike | None:
         """The strike of a word of SRAM, None where this cannot follow it."""
@@ -447,8 +454,8 @@ class Replay:
         count = kernel.run_event(event, self.golden, self.work, self._packed_work, *self._fixed(), outcome)
         last, phases, changed, nonfinite, words = (int(value) for value in outcome)
         struck = set(self._touched[:count].tolist())
-        outputs = {name: self._array(self.work, v) for name, v in self.outputs.items() if v in struck}
-        sums = {name: self._array(self.work, v) for name, v in self.taps.items() if v in struck}
+        outputs = {name: self._array(self.work, at) for name, at in self.outputs.items() if at in struck}
+        sums = {name: self._array(self.work, at) for name, at in self.taps.items() if at in struck}
         kernel.put_back(
             event, count, self.golden, self.work, self._packed_work, self.packed_golden, self._t_versions,
             self._t_products, self._box, self._touched,
@@ -484,9 +491,7 @@ def _reads(phase: Phase, name: str) -> bool:
         return False
     if isinstance(phase, Gemm):
         return name == phase.x or (name == phase.y and phase.accumulate)
-    if isinstance(phase, StreamIn):
-        return False
-    return True
+    return not isinstance(phase, StreamIn)
 
 
 def _goes_on(phase: Phase, name: str, lowered: Lowered) -> bool:

@@ -220,7 +220,7 @@ def run_job(
         if result.stopped is not None:
             break
     symptoms = symptoms_of(job, placement, steps, telemetry)
-    digest = fingerprint("".join([*telemetry.digests, job.memoryx.state_hash, _left_in_cores(job)]).encode())
+    digest = fingerprint("".join([*telemetry.digests, job.memoryx.state_hash, left_in_cores(job)]).encode())
     tokens = np.stack(job.tokens, axis=1) if job.tokens else np.zeros((0, 0), np.int64)
     return RunResult(
         symptoms,
@@ -238,7 +238,7 @@ def run_job(
     )
 
 
-def _left_in_cores(job: Job) -> str:
+def left_in_cores(job: Job) -> str:
     """Hash of what an iteration leaves in the cores, which is its result; other jobs send theirs out."""
     if job.lowered.program.job.get("kind") != "iteration" or job.stopped:
         return ""

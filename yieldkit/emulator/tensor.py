@@ -35,7 +35,15 @@ from yieldkit.emulator.layouts import OUT, STREAM, SUM, Layout, Plan, Widen, com
 from yieldkit.emulator.links import LinkGuard
 from yieldkit.emulator.lowering import Lowered, LoweredLaunch
 from yieldkit.emulator.machine import LaunchResult, Machine
-from yieldkit.emulator.part_runs import Part, links_from_start, never_read, part_of, streams_of, struck_part
+from yieldkit.emulator.part_runs import (
+    PartMachine,
+    links_from_start,
+    logged_from_start,
+    never_read,
+    part_of,
+    streams_of,
+    struck_part,
+)
 from yieldkit.emulator.partials import CleanLaunch
 from yieldkit.emulator.plans import plans_of
 from yieldkit.emulator.reference import ReferenceExecutor
@@ -70,6 +78,7 @@ class TensorExecutor:
         sequence: links number their words.
         guard: protection of links in full.
         sram_code: protection of SRAM.
+        parts: run only the phases word by word that a fault can touch, where that gives what the launch gives.
 
     Attributes:
         handed_on: launches that were not followed here.
@@ -88,6 +97,7 @@ class TensorExecutor:
         sequence: bool = False,
         guard: LinkGuard | str | None = None,
         sram_code: str = "none",
+        parts: bool = True,
     ) -> None:
         if threads < 1:
             raise BadInput("threads must be at least 1", value=threads)
@@ -98,7 +108,7 @@ class TensorExecutor:
         self.guard, self.sram_code = LinkGuard.of(guard, sequence=sequence), sram_code
         self.wrong: dict[tuple[int, int, int], tuple[int, int]] = {}
         """Struck words of protected SRAM by (r, c, address): wrong bits, and the word that was stored."""
-        self.threads = threads
+        self.threads, self.parts = threads, parts
         self.keep_taps = taps
         self.machine: Machine | None = None
         self.resident = ""
@@ -267,7 +277,9 @@ class TensorExecutor:
 
     def _in_part(self, low: LoweredLaunch, streams: Mapping[str, F32], hooks: LaunchHooks) -> LaunchResult | None:
         """Run here all phases but those that the fault can touch (see `part_runs`); None where that is all of them."""
-        if self.machine is not None or self.sram_code != "none" or self._after(low).tables_id == low.tables_id:
+        plain = self.parts and self.sram_code == "none"
+        # Where the same tables stay, what struck them does too.
+        if not plain or self.machine is not None or self._after(low).tables_id == low.tables_id:
             return None
         if hooks.links and self.guard.kind != "none":
             return None
@@ -275,7 +287,7 @@ class TensorExecutor:
         part = None
         if unread is None and self.rows * self.cols < self.window_from:
             part = struck_part(self.lowered, low, hooks, self.queue_depth)
-        if part is not None and self._sums_may_end_early(low, part):
+        if part is not None and any(isinstance(phase, Gemv) for phase in low.launch.phases):
             return None
         if unread is None and part is None:
             return None
@@ -294,14 +306,17 @@ class TensorExecutor:
         lost = any(hook.drop for hook in part.hooks.links)
         # Where no word is lost, queues of any depth end alike, and deep ones make for fewer visits.
         depth = self.queue_depth if lost else max(self.queue_depth, DEEP)
-        machine = Machine(self.lowered, queue_depth=depth, guard=self.guard)
+        machine = PartMachine(self.lowered, queue_depth=depth, guard=self.guard)
         alive = tuple(self.arrays)
         for name in alive:
             machine.write(name, self.arrays[name])
         short = part_of(self.lowered, low, part.first, part.last, alive)
         result = machine.launch(short, streams_of(short, streams), part.hooks)
         outputs |= result.outputs
-        taps |= result.taps
+        if "" in result.taps:
+            taps = {"": logged_from_start(self.lowered, low, part, taps, machine)}
+        else:
+            taps |= result.taps
         scan = result.scan
         if scan is not None and scan.links:
             scan = replace(scan, links=links_from_start(self.lowered, low, part, scan.links, self.queue_depth))
@@ -311,12 +326,6 @@ class TensorExecutor:
         self._take_part(low, part.first, part.last, machine)
         self._phases(low, streams, LaunchHooks(), (part.last + 1, len(low.launch.phases)), outputs, taps)
         return LaunchResult(True, outputs, taps, scan=known)
-
-    def _sums_may_end_early(self, low: LoweredLaunch, part: Part) -> bool:
-        """Whether a launch may stop with its sums as raw words, of which those before the part would be missing."""
-        before = low.launch.phases[: part.first]
-        lost = any(hook.drop for hook in part.hooks.links)
-        return self.keep_taps and lost and any(isinstance(phase, Gemm | Gemv) for phase in before)
 
     def _take_part(self, low: LoweredLaunch, first: int, last: int, machine: Machine) -> None:
         """What the phases of a part have written, in place of what was there; what ends with them is dropped."""

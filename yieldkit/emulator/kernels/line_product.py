@@ -105,7 +105,7 @@ def _lines_function(module, lines):
 
 @intrinsic
 def _lines(typingctx, count, a, a_line, a_tile, b, out, tiles, k_tile):
-    """Totals of `count` <= LINES lines and a panel to out[count][PANEL]; operands are addresses, strides in elements."""
+    """Totals of `count` <= LINES lines and a panel to out[count][PANEL]; addresses, and strides in elements."""
 
     def codegen(context, builder, signature, args):
         pointer = _FLOAT.as_pointer()
@@ -123,6 +123,28 @@ def _lines(typingctx, count, a, a_line, a_tile, b, out, tiles, k_tile):
         return context.get_dummy_value()
 
     return types.void(*[types.int64] * 8), codegen
+
+
+@intrinsic
+def _store_sum(typingctx, to, start, adds):
+    """Store LANES float32 from one address at another, or add them to what is there; NaNs become canonical."""
+
+    def codegen(context, builder, signature, args):
+        words = ir.VectorType(_WORD, LANES)
+        canonical = ir.Constant(words, [0x7FC00000] * LANES)
+
+        def canon_of(value):
+            nan = builder.fcmp_unordered("uno", value, value)
+            bits = builder.select(nan, canonical, builder.bitcast(value, words))
+            return builder.bitcast(bits, _VECTOR)
+
+        target, source = (builder.inttoptr(address, _VECTOR.as_pointer()) for address in args[:2])
+        value = canon_of(builder.load(source, align=4))
+        total = canon_of(builder.fadd(builder.load(target, align=4), value))
+        builder.store(builder.select(args[2], total, value), target, align=4)
+        return context.get_dummy_value()
+
+    return types.void(types.int64, types.int64, types.boolean), codegen
 
 
 @njit(cache=True, error_model="numpy", nogil=True)
@@ -150,24 +172,27 @@ def line_product(
                     run = min(nc - inside, last - n)
                     to = (n // nc) * y_block + (first + i) * nc + inside
                     at = i * PANEL + n - panel * PANEL
+                    if fmt == 0 and run % LANES == 0:
+                        for j in range(0, run, LANES):
+                            if sums:
+                                _store_sum(sums + 4 * (to + j), out + 4 * (at + j), False)
+                            _store_sum(y + 4 * (to + j), out + 4 * (at + j), adds)
+                        n += run
+                        continue
                     if sums:
                         for j in range(run):
                             store_at(sums, to + j, canon(room[at + j]))
-                    if fmt == 0 and not adds:
-                        for j in range(run):
-                            store_at(y, to + j, canon(room[at + j]))
-                    else:
-                        for j in range(run):
-                            value = canon(room[at + j])
-                            if adds:
-                                value = np.float32(value + load_at(y, to + j))
-                            if fmt == 1:
-                                value = round_bf16(value)
-                            elif fmt == 2:
-                                value = round_fp16(value)
-                            else:
-                                value = canon(value)
-                            store_at(y, to + j, value)
+                    for j in range(run):
+                        value = canon(room[at + j])
+                        if adds:
+                            value = np.float32(value + load_at(y, to + j))
+                        if fmt == 1:
+                            value = round_bf16(value)
+                        elif fmt == 2:
+                            value = round_fp16(value)
+                        else:
+                            value = canon(value)
+                        store_at(y, to + j, value)
                     n += run
 
 

@@ -5,7 +5,8 @@ Every value that a clean run makes has memory of its own: a *version* of a tenso
 changed, on the lines that can have changed, compares what they write with the clean run, and goes on with what
 differs; in the end it puts clean lines back in place of those that differed.
 
-A version lies [rows][cols][lines][words]. What differs is kept as one box a version: rows and lines, first and last + 1.
+A version lies [rows][cols][lines][words]. What differs is kept as one box a version: rows and lines, from first to
+last + 1.
 """
 
 import numpy as np
@@ -23,7 +24,7 @@ S_READS, S_READS_END, S_WRITES, S_WRITES_END = 6, 7, 8, 9
 # Columns of `writes`: version, version that it goes on from (-1: none), whether anything reads it later.
 # Columns of `products`.
 P_X, P_KC, P_TILES, P_PACKED, P_COLUMNS, P_Y, P_NC, P_SUMS, P_FMT, P_ADDS, P_LINES = range(11)
-# Columns of `events`: what is struck, before which step, which version or product, which element, bits kept, bits XORed.
+# Columns of `events`: what is struck, before which step, which version or product, element, bits kept, bits XORed.
 E_KIND, E_STEP, E_WHAT, E_ELEMENT, E_KEEP, E_MASK = range(6)
 WORD, WEIGHT = 0, 1
 # Columns of `outcomes`.
@@ -86,8 +87,8 @@ def _copy_box(to, start, to_version, from_version, r0, r1, lo, hi):
 
 
 @njit(cache=True, error_model="numpy", nogil=True)
-def _run_lines(number, steps, base, by_count, by_line, by_row, addresses, scratch, products, versions, work_at, packed_at,
-               r0, r1, lo, hi, panel_from, panel_to, room):  # fmt: skip
+def _run_lines(number, steps, base, by_count, by_line, by_row, addresses, scratch, products, versions, work_at,
+               packed_at, r0, r1, lo, hi, panel_from, panel_to, room):  # fmt: skip
     step = steps[number]
     first, count = step[S_FIRST], step[S_COUNT]
     n = hi - lo
@@ -105,7 +106,8 @@ def _run_lines(number, steps, base, by_count, by_line, by_row, addresses, scratc
             if p[P_SUMS] >= 0:
                 sums = work_at + 4 * (versions[p[P_SUMS], V_OFFSET] + place)
             line_product(work_at + 4 * x, kc, lines * kc, p[P_TILES], packed_at + 4 * p[P_PACKED], panel_from, panel_to,
-                         p[P_COLUMNS], work_at + 4 * y, nc, lines * nc, sums, p[P_FMT], p[P_ADDS] != 0, n, room)  # fmt: skip
+                         p[P_COLUMNS], work_at + 4 * y, nc, lines * nc, sums, p[P_FMT], p[P_ADDS] != 0, n,
+                         room)  # fmt: skip
         if count:
             for i in range(count):
                 for j in range(WIDTH):
@@ -239,5 +241,6 @@ def run_events(events, golden, work, packed, packed_golden, steps, reads, writes
     """Trials one after the other, each from the clean run."""
     for i in range(events.shape[0]):
         count = run_event(events[i], golden, work, packed, steps, reads, writes, versions, base, by_count, by_line,
-                          by_row, addresses, products, box, touched, scratch, room, panel_columns, outcomes[i])  # fmt: skip
+                          by_row, addresses, products, box, touched, scratch, room, panel_columns,
+                          outcomes[i])  # fmt: skip
         put_back(events[i], count, golden, work, packed, packed_golden, versions, products, box, touched)
