@@ -206,7 +206,7 @@ def standing(run: CampaignRun) -> tuple[dict[str, Any], str]:
     from yieldkit.burnin.outcomes import ALL_KINDS
     from yieldkit.burnin.progress import clock
 
-    decision, tally, running, finished = run.decision, run.tally(), run.running, run.finished
+    (decision, finished), tally, running = run.standing(), run.tally(), run.running
     state = "running" if running else ("finished" if finished else "can be resumed")
     pulse = run.pulse
     outcomes = weighted_outcomes(run)
