@@ -125,8 +125,11 @@ def test_status_says_that_it_runs_while_it_runs(call, tmp_path):
     for step in campaign().iter_run(tmp_path):
         if step.done in (20, 40):
             states.append(json.loads(call("status", tmp_path, "--json")[1]))
+            assert "trials/s" in call("status", tmp_path)[1]
     assert [(state["state"], state["trials"]) for state in states] == [("running", 20), ("running", 40)]
-    assert json.loads(call("status", tmp_path, "--json")[1])["state"] == "finished"
+    assert all(state["rate_per_s"] > 0 and state["eta_s"] > 0 and state["last_commit_s"] >= 0 for state in states)
+    last = json.loads(call("status", tmp_path, "--json")[1])
+    assert (last["state"], last["rate_per_s"], last["eta_s"]) == ("finished", None, None)
 
 
 def test_rates_are_never_rounded_to_all_or_nothing():

@@ -15,7 +15,7 @@ import pytest
 from tests.burnin.specs import BENCHES, campaign, rows, write_spec
 from tests.burnin.test_survival import ROOT, TRIALS, WORK, options, start, stored, wait_for
 from yieldkit.burnin import CampaignRun, dask_crew
-from yieldkit.burnin.dask_executor import DaskExecutor
+from yieldkit.burnin.dask_workers import DaskExecutor
 from yieldkit.errors import BadInput, YieldkitError
 
 
@@ -111,16 +111,15 @@ def test_signals_to_the_whole_group_drain_and_say_how_to_go_on(serial, tmp_path,
     assert rows(CampaignRun.load(out)) == serial
 
 
-def test_a_scheduler_elsewhere_is_found_by_its_address(serial, tmp_path):
-    with dask_crew("local:1") as here:
-        client = here.make_executor(1)._client
-        address = client.scheduler.address
-        process = start(write_spec(tmp_path), tmp_path / "out", "--dask", address, *options(WORK, TRIALS))
-        output, errors = process.communicate()
-        assert (process.returncode, errors) == (0, "")
-        assert "120 of 120 trials" in output
-        # It only visited: the cluster is still there.
-        assert client.submit(int, "3").result() == 3
+def test_a_scheduler_elsewhere_is_found_by_its_address(crew, serial, tmp_path):
+    client = crew.make_executor(1)._client
+    address = client.scheduler.address
+    process = start(write_spec(tmp_path), tmp_path / "out", "--dask", address, *options(WORK, TRIALS))
+    output, errors = process.communicate()
+    assert (process.returncode, errors) == (0, "")
+    assert "120 of 120 trials" in output
+    # It only visited: the cluster is still there.
+    assert client.submit(int, "3").result() == 3
     assert rows(CampaignRun.load(tmp_path / "out")) == serial
 
 
@@ -131,7 +130,7 @@ def test_clusters_that_are_not_there(monkeypatch):
     with socket.socket() as nobody:
         nobody.bind(("127.0.0.1", 0))
         address = f"tcp://127.0.0.1:{nobody.getsockname()[1]}"
-        monkeypatch.setattr("yieldkit.burnin.dask_executor._CONNECT_SECONDS", 0.2)
+        monkeypatch.setattr("yieldkit.burnin.dask_workers._CONNECT_SECONDS", 0.2)
         with pytest.raises(BadInput, match="no Dask scheduler answers"), dask_crew(address):
             pass
     monkeypatch.setitem(sys.modules, "distributed", None)
@@ -143,14 +142,14 @@ def test_a_worker_with_other_rules_is_refused(crew, monkeypatch):
     client = crew.make_executor(1)._client
     with dask_crew(client.scheduler.address) as visitor:
         assert visitor.workers == 2
-    monkeypatch.setattr("yieldkit.burnin.dask_executor.SEMANTICS", 99)
+    monkeypatch.setattr("yieldkit.burnin.dask_workers.SEMANTICS", 99)
     with pytest.raises(BadInput, match="its trials would be others"), dask_crew(client.scheduler.address):
         pass
 
 
 @pytest.mark.long
 def test_a_scheduler_that_dies_is_told_and_what_is_committed_kept(serial, tmp_path, monkeypatch):
-    monkeypatch.setattr("yieldkit.burnin.dask_executor._CONNECT_SECONDS", 5.0)
+    monkeypatch.setattr("yieldkit.burnin.dask_workers._CONNECT_SECONDS", 5.0)
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]

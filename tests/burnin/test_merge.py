@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import shutil
+import sqlite3
 import tempfile
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -13,6 +15,7 @@ from hypothesis import strategies as st
 
 from tests.burnin.specs import BENCHES, campaign, rows, tables
 from tests.burnin.test_campaign import snapshot
+from tests.burnin.test_strata import stratified
 from yieldkit.burnin import Campaign, CampaignRun, merge_runs
 from yieldkit.burnin.parts import Part, join_ranges
 from yieldkit.burnin.store import STORE_NAME, Store
@@ -51,7 +54,7 @@ RANGES = st.lists(
 )
 
 
-@settings(max_examples=12, deadline=None)
+@settings(max_examples=8, deadline=None)
 @given(pieces=st.lists(RANGES, min_size=1, max_size=3), data=st.data())
 def test_any_pieces_join_to_what_they_cover_in_any_order(whole, pieces, data):
     pieces = [join_ranges(ranges) for ranges in pieces]
@@ -246,3 +249,34 @@ def test_the_command(whole, tmp_path, capsys):
 def test_nothing_to_merge(tmp_path):
     with pytest.raises(BadInput, match="nothing to merge"):
         merge_runs([], tmp_path / "c")
+
+
+def test_parts_of_an_adaptive_campaign_meet_after_each_round(tmp_path):
+    plain = stratified().run(tmp_path / "plain")
+    meeting = tmp_path / "meeting"
+    for turn in range(4):
+        parts = []
+        for i in (1, 2):
+            mine = tmp_path / f"{turn}-{i}"
+            if meeting.exists():
+                shutil.copytree(meeting, mine)
+            parts.append(stratified(chunk=7 + i).run(mine, part=f"{i}/2").folder)
+        run = merged(parts, meeting).run
+        assert run.n == 80 * (turn + 1)
+    assert rows(run) == rows(plain)
+    assert run.allocations() == plain.allocations()
+    assert run.classes() == plain.classes()
+    assert run.replay(250).equal
+    # Merged only once, the second part would not know what the first has shown: nothing more is handed out.
+    alone = stratified().run(tmp_path / "alone", part="1/2")
+    assert stratified().run(tmp_path / "alone", part="1/2").n == alone.n == 40
+
+
+def test_rounds_allocated_otherwise_are_refused(tmp_path):
+    run = stratified(trials=80).run(tmp_path / "a")
+    shutil.copytree(run.folder, tmp_path / "b")
+    with closing(sqlite3.connect(tmp_path / "b" / STORE_NAME)) as connection:
+        connection.execute("UPDATE allocation SET n = n + 1 WHERE half = 0")
+        connection.commit()
+    with pytest.raises(BadInput, match="allocated round 0 to strata otherwise"):
+        merged([run.folder, tmp_path / "b"], tmp_path / "c")

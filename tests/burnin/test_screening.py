@@ -11,12 +11,11 @@ from yieldkit.burnin.screening import (
     REASONS,
     Screening,
     ScreeningWorkload,
-    _clean,
-    _trial,
     parts_of_each_kind,
     screen,
     screening_table,
 )
+from yieldkit.burnin.screening_runs import run_clean, run_part
 from yieldkit.emulator.running import run
 from yieldkit.errors import BadInput
 from yieldkit.faults import (
@@ -56,7 +55,7 @@ def workloads():
 
 @cache
 def clean(number):
-    return _clean(workloads()[number], fabric())
+    return run_clean(workloads()[number], fabric())
 
 
 def core(r=0, c=1):
@@ -128,7 +127,7 @@ def test_shortcuts_give_what_the_whole_run_gives(number):
         struck = [step for step in range(work.steps) if any(plan.events(step, low) for low in golden.lowered.launches)]
         if not struck:
             continue
-        symptoms, changed = _trial(plan, golden, struck)
+        symptoms, changed = run_part(plan, golden, struck)
         result = run(golden.lowered, fabric(), steps=work.steps, weights=work.weights, faults=plan)
         assert seen_by(symptoms) == seen_by(result.symptoms), one
         assert changed == (result.state_hash != whole.state_hash or result.symptoms.status != "COMPLETED"), one

@@ -224,3 +224,23 @@ def test_counts_of_a_chunk_that_fails_are_not_kept(tmp_path):
         with pytest.raises(BadFile):
             store.add_chunk(*chunk(2, 6), task_fingerprint="t")
         assert store.tally() == before == Tally.of(store.records())
+
+
+def test_a_full_disk_is_told_and_what_is_committed_stays(tmp_path):
+    # SQLite itself says SQLITE_FULL when the file may not grow, as it does when the file system has no room.
+    with Store.writer(tmp_path / "s", meta=META) as store:
+        store._connection.execute("PRAGMA max_page_count = 40")
+
+        def fill():
+            for start in range(0, 4000, 4):
+                store.add_chunk(*chunk(start, start + 4), task_fingerprint="t")
+
+        with pytest.raises(BadFile, match="the disk is full; make room"):
+            fill()
+        stored = store.last + 1
+        assert stored > 40
+        assert store.covered() == [(0, stored)]
+        assert store.tally().n == stored
+        store._connection.execute("PRAGMA max_page_count = 4000")
+        store.add_chunk(*chunk(stored, stored + 4), task_fingerprint="t")
+        assert store.tally() == Tally.of(store.records())

@@ -10,6 +10,7 @@ from tests.burnin.specs import campaign, rows
 from yieldkit.burnin import CampaignRun
 from yieldkit.burnin.schedule import HALF_WIDTH
 from yieldkit.burnin.strata import Strata
+from yieldkit.burnin.trial import FaultClass
 from yieldkit.errors import BadInput, BadSpec
 
 NEYMAN = {"by": ["site", "bit"], "floor": 4, "allocation": "neyman", "target": "NAN_HW"}
@@ -142,3 +143,15 @@ def test_what_alters_a_trial_is_in_the_fingerprint_and_raw_rates_are_not():
 def test_wrong_fields_are_named(override, said):
     with pytest.raises(BadSpec, match=said):
         stratified(override)
+
+
+def test_a_class_that_stands_in_for_a_kind_has_that_kind():
+    made = campaign("faults.kinds={accumulator=1, link_drop=3}")
+    classes = (FaultClass("result", "sign", "forward", 10), FaultClass("link_drop", "whole", "forward", 5))
+    strata = Strata.of(made.spec, classes)
+    assert [strata.kind_of(one) for one in classes] == ["accumulator", "link_drop"]
+    assert strata.weights == pytest.approx([0.25, 0.75])
+    with pytest.raises(BadInput, match="no kind of fault"):
+        Strata.of(made.spec, [*classes, FaultClass("route", "live", "forward", 5)])
+    with pytest.raises(BadInput, match="no place"):
+        Strata.of(made.spec, classes[1:])

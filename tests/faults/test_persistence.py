@@ -309,6 +309,10 @@ def test_faults_survive_the_round_trip():
         (lambda: plan(PersistentFault(RESULT), PersistentFault(RESULT)), "twice"),
         (lambda: plan(PersistentFault(RESULT)).check(program("decode")), "another program"),
         (lambda: plan(PersistentFault(replace(RESULT, launch="noon"))).check(tiny_gpt()), "unknown launch"),
+        (
+            lambda: plan(PersistentFault(RESULT), environment=Environment(np.ones((1, 9)))).check(tiny_gpt()),
+            "no value for the site",
+        ),
         (lambda: plan(PersistentFault(RESULT, occasion="read")).check(tiny_gpt()), "no occasions of this kind"),
     ],
 )

@@ -15,6 +15,7 @@ from tests.report.browser import visit
 from tests.report.sample import full
 from yieldkit.burnin import outcome_table
 from yieldkit.burnin.examples import fault_words, some_trials, typical_trials
+from yieldkit.faults.event import PLACES
 from yieldkit.reliability import wilson_interval
 from yieldkit.report import ReportData, render_report, report_of, write_report
 from yieldkit.report.cells import cell_groups, cell_rows
@@ -205,6 +206,14 @@ FLIP = {"place": "sram", "row": 3, "col": 4, "step": 7, "launch": "b0", "address
             "word 0 of colour 3 dropped; link (1, 2) to (1, 3); step 0, launch x",
         ),
         (
+            {**FLIP, "place": "queue", "colour": 2, "nth": 7, "port": 4, "mask": 1},
+            "word 7 of colour 2 in the queue of words from the core: bit 0 flipped; core (3, 4); step 7, launch b0",
+        ),
+        (
+            {**FLIP, "place": "switch", "colour": 5, "mask": 2},
+            "switch of colour 5: bit 1 flipped; core (3, 4); step 7, launch b0",
+        ),
+        (
             {"place": "memoryx", "tensor": "w", "part": "first", "index": 9, "mask": 2, "step": 4, "launch": ""},
             "first of w, word 9: bit 1 flipped; step 4",
         ),
@@ -229,3 +238,10 @@ def test_trials_are_found_by_what_they_have(run):
             if wanted is not None and one.label == "BENIGN" and wanted.get("bit") in (None, one.bit)
         ]
         assert [record.k for record in records] == expected[:3]
+
+
+def test_every_place_of_faults_has_words():
+    for place in PLACES:
+        words = fault_words({**FLIP, "place": place, "mask": 0 if place in ("slow", "link_drop") else 1})
+        assert place == "register" or "_" not in words
+        assert not words.startswith(place.replace("_", " ") + ", word")

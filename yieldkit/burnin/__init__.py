@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 if TYPE_CHECKING:
     from yieldkit.burnin.campaign import Campaign, CampaignRun, Replay
     from yieldkit.burnin.compare import Comparison, compare_runs
-    from yieldkit.burnin.dask_executor import dask_crew, dask_executor
+    from yieldkit.burnin.dask_workers import dask_crew, dask_executor
     from yieldkit.burnin.example import EXAMPLE_SPEC
     from yieldkit.burnin.export import Exported, export_columns, export_csv, export_parquet
     from yieldkit.burnin.fit import fit_table, protection_of
@@ -57,8 +57,8 @@ _HOMES: Final = {
     "TrialRecord": "trial",
     "baseline_of": "verdict",
     "compare_runs": "compare",
-    "dask_crew": "dask_executor",
-    "dask_executor": "dask_executor",
+    "dask_crew": "dask_workers",
+    "dask_executor": "dask_workers",
     "export_columns": "export",
     "export_csv": "export",
     "export_parquet": "export",

@@ -379,14 +379,18 @@ class CampaignRun:
     @property
     def finished(self) -> bool:
         """Nothing is left to do."""
-        with self._store() as store:
-            return self.campaign._ledger(store).finished
+        return self.standing()[1]
 
     @property
     def decision(self) -> Decision:
         """How far the run goes, as far as it is decided."""
+        return self.standing()[0]
+
+    def standing(self) -> tuple[Decision, bool]:
+        """`decision` and `finished` at one moment."""
         with self._store() as store:
-            return self.campaign._ledger(store).decision
+            ledger = self.campaign._ledger(store)
+        return ledger.decision, ledger.finished
 
     def classes(self) -> tuple[FaultClass, ...]:
         """Classes of faults with their populations, as the bench gave them with the first commit."""

@@ -15,7 +15,7 @@ from yieldkit.burnin.golden import Golden, Trial, carry_out, long_way, run_golde
 from yieldkit.burnin.programs import check_parameters, initial_weights, make_program, program_parameters
 from yieldkit.burnin.referee import label_of
 from yieldkit.burnin.spec import FAULT_KINDS, PROGRAM_KINDS, CampaignSpec
-from yieldkit.burnin.strata import Strata, kind_of_site
+from yieldkit.burnin.strata import Strata
 from yieldkit.burnin.trial import FaultClass, TrialRecord
 from yieldkit.emulator.lowering import Lowered, lower
 from yieldkit.emulator.placement import Placement
@@ -150,8 +150,7 @@ class EmulatorBench:
         trial = carry_out(self.golden, event, queue_depth=self.queue_depth, steady=steady)
         result = trial.result
         label = label_of(self.golden, result, event, core, self.golden.lowered)
-        kind = self._kind_of.get(fault.site, fault.site)
-        truth: dict[str, Any] = {"kind": kind, **event.to_dict()}
+        truth: dict[str, Any] = {"kind": self.strata.kind_of(fault), **event.to_dict()}
         truth["logical"] = None if core is None else list(core)
         truth["bypassed"] = core is None and event.place not in HOST_PLACES
         metrics = self._metrics(result, event) | {"exit": trial.exit, "steps_run": trial.steps_run}
@@ -186,10 +185,6 @@ class EmulatorBench:
                 f"trial {k} gives {label} and the long way {named} ({', '.join(fields) or 'the label'}); this is "
                 f"an error in yieldkit: run 'yieldkit burnin replay FOLDER {k}' to see it again"
             )
-
-    @cached_property
-    def _kind_of(self) -> dict[str, str]:
-        return kind_of_site(self.spec.faults.kinds)
 
     def _model(self, event: FaultEvent, rng: np.random.Generator) -> tuple[FaultEvent, str]:
         """What is done to the struck bit, drawn by weight."""

@@ -24,8 +24,8 @@ def typical_trials(run: CampaignRun, *, metrics: Sequence[str] = _DEVIATIONS) ->
         metrics: what deviation is; of a record, the first of these that is there.
     """
     with Store.reader(run.folder / STORE_NAME) as store:
-        found = {label: store.median_trial(label, metrics) for label in store.tally().by_label()}
-        records = {label: store.record(k) for label, k in found.items() if k is not None}
+        found = store.median_trials(metrics)
+        records = {label: store.record(found[label]) for label in store.tally().by_label() if label in found}
     return {label: record for label, record in records.items() if record is not None}
 
 
@@ -67,6 +67,8 @@ def fault_words(truth: Mapping[str, Any]) -> str:
 
 
 _HOST: Final = ("memoryx", "stream", "stream_drop")
+_PORTS: Final = {0: "port N", 1: "port E", 2: "port S", 3: "port W", 4: "words from the core", 5: "words to the core"}
+_NO_WORD: Final = ("slow", "link_drop", "link_duplicate", "link_credit", "link_delay", "stream_drop")
 
 
 def _subject(place: str, truth: Mapping[str, Any]) -> str:
@@ -87,6 +89,11 @@ def _subject(place: str, truth: Mapping[str, Any]) -> str:
         "slow": f"core {of('factor'):g} times slower",
         "link_flip": wire,
         "link_drop": f"{wire} dropped",
+        "link_duplicate": f"{wire} sent twice",
+        "link_credit": f"credit lost at {wire}",
+        "link_delay": f"{wire} held up",
+        "queue": f"{wire} in the queue of {_PORTS.get(of('port'), of('port'))}",
+        "switch": f"switch of colour {of('colour')}",
         "memoryx": f"{truth.get('part', '')} of {truth.get('tensor', '')}, word {of('index')}",
         "stream": f"stream {truth.get('tensor', '')}, word {of('index')}",
         "stream_drop": f"stream {truth.get('tensor', '')} dropped",
@@ -98,7 +105,7 @@ def _done(place: str, truth: Mapping[str, Any]) -> str:
     mask, keep = int(truth.get("mask", 0)), int(truth.get("keep", _ALL_BITS))
     bits = ", ".join(str(bit) for bit in range(mask.bit_length()) if mask >> bit & 1)
     name = "bits" if "," in bits else "bit"
-    if place == "slow" or place.endswith("_drop"):
+    if place in _NO_WORD:
         return ""
     if keep == _ALL_BITS:
         return f"{name} {bits} flipped" if mask else ""

@@ -127,7 +127,7 @@ def domain_rate(
     index = {name: number for number, name in enumerate(shares)}
     limits = np.array(list(heaviest.values()), np.float64)
     return design_rate(
-        list(shares.values()), moments_of(cells, lambda cell: index[strata.name_of(cell)], limits, labels)
+        list(shares.values()), moments_of(cells, lambda cell: index.get(strata.name_of(cell)), limits, labels)
     )
 
 

@@ -316,25 +316,35 @@ class Store:
         names = sorted(values)
         if unknown := set(names) - _FINDABLE:
             raise ValueError(f"trials cannot be found by {', '.join(sorted(unknown))}")
-        where = " AND ".join(f"{name} = ?" for name in names) or "1"
-        query = f"SELECT k FROM trials WHERE {where} ORDER BY k LIMIT ?"
+        where = " AND ".join(f"{name} = :{name}" for name in names) or "1"
+        # The index begins with kind and label; without them it would be read from end to end.
+        query = f"""
+            SELECT k FROM trials INDEXED BY outcomes WHERE kind = :own_kind AND label = :own_label AND {where}
+            ORDER BY k LIMIT :limit
+        """
+        found: list[int] = []
         with self._errors():
-            return [k for (k,) in self._connection.execute(query, (*(values[name] for name in names), limit))]
+            begin = f"SELECT DISTINCT kind, label FROM counts WHERE {where}"
+            for kind, label in self._connection.execute(begin, values).fetchall():
+                own = {**values, "own_kind": kind, "own_label": label, "limit": limit}
+                found += [k for (k,) in self._connection.execute(query, own)]
+        return sorted(found)[:limit]
 
-    def median_trial(self, label: str, metrics: Sequence[str]) -> int | None:
-        """The trial of a label that is in the middle by a metric (the first of these that it has), then by k.
+    def median_trials(self, metrics: Sequence[str]) -> dict[str, int]:
+        """By label the trial in the middle by a metric (of each trial the first of these that it has), then by k.
 
         Non-finite values, which are kept as text, come last; trials without any of the metrics do not count.
         """
         values = ", ".join(["json_extract(metrics, ?)"] * len(metrics))
-        found = f"SELECT k, COALESCE({values}, NULL) AS far FROM trials WHERE label = ?"
-        paths = [f'$."{name}"' for name in metrics]
+        query = f"""
+            SELECT label, k FROM (
+                SELECT label, k, ROW_NUMBER() OVER (PARTITION BY label ORDER BY far, k) AS place,
+                    COUNT(*) OVER (PARTITION BY label) AS n
+                FROM (SELECT label, k, COALESCE({values}, NULL) AS far FROM trials) WHERE far IS NOT NULL
+            ) WHERE place = (n + 1) / 2
+        """
         with self._errors():
-            count = f"SELECT COUNT(*) FROM ({found}) WHERE far IS NOT NULL"
-            (n,) = self._connection.execute(count, (*paths, label)).fetchone()
-            query = f"SELECT k FROM ({found}) WHERE far IS NOT NULL ORDER BY far, k LIMIT 1 OFFSET ?"
-            row = self._connection.execute(query, (*paths, label, max(n - 1, 0) // 2)).fetchone()
-        return None if row is None else int(row[0])
+            return dict(self._connection.execute(query, [f'$."{name}"' for name in metrics]))
 
     def fact_types(self) -> dict[str, dict[str, frozenset[str]]]:
         """JSON types by name of fact, for "truth", "observations" and "metrics": "integer", "real", "text", "true",

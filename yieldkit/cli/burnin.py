@@ -188,7 +188,7 @@ def _go(campaign: Campaign, folder: Path, jobs: int, dask: str, part: str, as_js
         stop = stack.enter_context(stop_on_signals())
         make_executor, options = None, ""
         if dask:
-            from yieldkit.burnin.dask_executor import dask_crew
+            from yieldkit.burnin.dask_workers import dask_crew
 
             crew = stack.enter_context(dask_crew(dask))
             make_executor, options = crew.make_executor, f"--dask {dask}"
@@ -206,7 +206,7 @@ def standing(run: CampaignRun) -> tuple[dict[str, Any], str]:
     from yieldkit.burnin.outcomes import ALL_KINDS
     from yieldkit.burnin.progress import clock
 
-    decision, tally, running, finished = run.decision, run.tally(), run.running, run.finished
+    (decision, finished), tally, running = run.standing(), run.tally(), run.running
     state = "running" if running else ("finished" if finished else "can be resumed")
     pulse = run.pulse
     outcomes = weighted_outcomes(run)

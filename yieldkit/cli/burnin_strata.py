@@ -118,7 +118,7 @@ def fit_lines(rows: Sequence[Mapping[str, Any]]) -> list[str]:
         for row in rows
         if row["fit"] > 0
     ]  # fmt: skip
-    return table(("site", "label", "raw FIT", "units", "rate", "FIT", "95 %"), shown)
+    return table(("site", "label", "raw FIT", "units", "rate", "FIT", "interval"), shown)
 
 
 def percent(rate: float) -> str:

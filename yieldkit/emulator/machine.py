@@ -6,14 +6,14 @@ hands it the launches it does not follow itself.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
 
 from yieldkit.emulator.formats import decode_words, encode_words
-from yieldkit.emulator.hooks import ALL_BITS, LaunchHooks, slow_cores
+from yieldkit.emulator.hooks import LaunchHooks, slow_cores
 from yieldkit.emulator.host_words import EdgeList, expected_lists, inputs_of, join_outputs, outputs_of, words_in
 from yieldkit.emulator.isa import COLOURS, HEADER_WORDS, POSITIONS
 from yieldkit.emulator.kernels import cells, strikes
@@ -22,19 +22,17 @@ from yieldkit.emulator.kernels.link_faults import places_lost
 from yieldkit.emulator.links import LinkGuard, fed_by_cores, link_rows
 from yieldkit.emulator.lowering import Lowered, LoweredLaunch
 from yieldkit.emulator.scan import DETECTED, LogicalScan, scan_machine
-from yieldkit.emulator.secded import CODES
 from yieldkit.emulator.trace import Trace
+from yieldkit.emulator.triggers import core_rows, new_triggers
 from yieldkit.workloads.program import Gemm, Gemv
 
-__all__ = ["LaunchResult", "Machine", "clean_elements", "core_rows", "new_state", "new_triggers"]
+__all__ = ["LaunchResult", "Machine", "clean_elements", "new_state"]
 
 F32 = npt.NDArray[np.float32]
 
 HOPS_A_WORD = 4
 RUNAWAY_FACTOR = 8
 """A core is stopped after this many times the elements its tasks hold: an endless loop, not a slow one."""
-SLOW_ONE = 256
-"""The factor 1 of a slow core, as the clock counts it."""
 
 
 @dataclass(frozen=True)
@@ -422,66 +420,6 @@ class Machine:
                 self.rows, self.cols, m, n
             )
         return result
-
-
-def core_rows(low: LoweredLaunch, hooks: LaunchHooks, number: Callable[[int, int], int]) -> list[tuple[int, ...]]:
-    """Rows of `Triggers.core` for what strikes cores, numbered by `number(r, c)`."""
-
-    def begin(r: int, c: int, phase: int) -> int:
-        return int(low.roles[low.role_of[r, c]].first_task[phase])
-
-    rows: list[tuple[int, ...]] = []
-    for s in hooks.sram:
-        at = (number(s.r, s.c), begin(s.r, s.c, s.phase), -1)
-        rows.append((*at, kernel.T_SRAM, s.address, 0, s.mask, s.keep, int(s.lasts)))
-    for g in hooks.registers:
-        what, a, b = (kernel.T_TASK, g.word, 0) if g.operand < 0 else (kernel.T_DESCRIPTOR, g.operand, g.word)
-        rows.append((number(g.r, g.c), g.task, g.element, what, a, b, g.mask, g.keep, int(g.lasts)))
-    for i in hooks.indices:
-        at = (number(i.r, i.c), i.task, i.element)
-        rows.append((*at, kernel.T_INDEX, i.operand, i.level, i.mask, i.keep, int(i.lasts)))
-    for o in hooks.operands:
-        at = (number(o.r, o.c), o.task, o.element)
-        rows.append((*at, kernel.T_OPERAND, o.operand, 0, o.mask, o.keep, int(o.lasts)))
-    for what, items in ((kernel.T_PRODUCT, hooks.products), (kernel.T_RESULT, hooks.results)):
-        for h in items:
-            rows.append((number(h.r, h.c), h.task, h.element, what, 0, 0, h.mask, h.keep, int(h.lasts)))
-    # Task and element in which a fault that lasts struck last: none yet.
-    return [(*row, -1, -1) for row in rows]
-
-
-def new_triggers(
-    rows: Sequence[tuple[int, ...]],
-    link_rows: npt.NDArray[np.int64],
-    n: int,
-    sram_code: str,
-    *,
-    wrong: Mapping[tuple[int, int], int] | None = None,
-    slow: Mapping[int, float] | None = None,
-) -> kernel.Triggers:
-    """What strikes a machine of n cores.
-
-    Args:
-        rows: of cores.
-        link_rows: of links.
-        n: cores.
-        sram_code: protection of SRAM.
-        wrong: wrong bits of words of SRAM that have been struck before, by (core, address).
-        slow: cycles of slow cores over their usual ones.
-    """
-    core = np.array(rows, np.int64).reshape(-1, strikes.COLUMNS)
-    armed = np.bincount(core[:, strikes.AT_CORE], minlength=n).astype(np.int32)
-    cell: dict[tuple[int, int], int] = dict(wrong or {})
-    for row in rows:
-        if row[strikes.WHAT] == kernel.T_SRAM and (row[strikes.LASTS] or sram_code != "none"):
-            cell.setdefault((row[strikes.AT_CORE], row[strikes.PART]), 0)
-    table = np.array([(*key, bits, ALL_BITS, 0, 0) for key, bits in cell.items()], np.int64)
-    table = table.reshape(-1, cells.CELL_COLUMNS)
-    np.add.at(armed, table[table[:, cells.CELL_PATTERN] != 0, cells.CELL_CORE], 1)
-    factor = np.full(n if slow else 0, SLOW_ONE, np.int64)
-    for number, times in (slow or {}).items():
-        factor[number] = round(times * SLOW_ONE)
-    return kernel.Triggers(core, link_rows, armed, table, CODES.index(sram_code), factor)
 
 
 def new_state(n: int, sram_words: int, queue_depth: int, *, sequence: bool = False) -> kernel.State:

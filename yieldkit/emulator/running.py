@@ -194,7 +194,6 @@ def run(
         weights=weights,
         batches=batches,
         checkpoint=checkpoint,
-        host_code=host_code_of(fabric),
         **options,
     )
     return run_job(job, placement, steps, faults=faults, timing=costs, progress=progress)
@@ -330,8 +329,12 @@ ACTED_OUT: Final[Mapping[str, Collection[str]]] = {"sram": ("none", "parity", "s
 
 
 def protection_options(fabric: FabricView) -> dict[str, Any]:
-    """Protection of a wafer's links and SRAM, as options of every executor."""
-    return {"guard": LinkGuard(_protection(fabric, "links")), "sram_code": _protection(fabric, "sram")}
+    """Protection of a wafer's links, SRAM and MemoryX, as options of a job."""
+    return {
+        "guard": LinkGuard(_protection(fabric, "links")),
+        "sram_code": _protection(fabric, "sram"),
+        "host_code": _protection(fabric, "memoryx"),
+    }
 
 
 def check_protection(fabric: FabricView) -> None:
@@ -356,11 +359,6 @@ def check_protection(fabric: FabricView) -> None:
 def _protection(fabric: FabricView, name: str) -> str:
     protection = getattr(getattr(getattr(fabric, "spec", None), "machine", None), "protection", None)
     return str(getattr(protection, name, "none"))
-
-
-def host_code_of(fabric: FabricView) -> str:
-    """Protection of MemoryX's words, "none" or "secded"; "none" on a fabric without a wafer."""
-    return _protection(fabric, "memoryx")
 
 
 def _summed(events: Iterable[HostEvent]) -> tuple[HostEvent, ...]:

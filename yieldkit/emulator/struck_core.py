@@ -18,7 +18,8 @@ from yieldkit.emulator.kernels import cells, strikes
 from yieldkit.emulator.kernels import counts_core as kernel
 from yieldkit.emulator.kernels.machine import DONE, READY, T_SRAM, UNUSED, State, Triggers
 from yieldkit.emulator.lowering import Lowered, LoweredLaunch, Role
-from yieldkit.emulator.machine import RUNAWAY_FACTOR, clean_elements, core_rows, new_state, new_triggers
+from yieldkit.emulator.machine import RUNAWAY_FACTOR, clean_elements, new_state
+from yieldkit.emulator.triggers import core_rows, new_triggers
 
 __all__ = ["StruckCore", "struck_cores"]
 

@@ -21,7 +21,7 @@ from yieldkit.emulator.kernels import stream_tasks as words
 from yieldkit.emulator.kernels import stream_times as times
 from yieldkit.emulator.kernels import stretches
 from yieldkit.emulator.lowering import Lowered, LoweredLaunch
-from yieldkit.emulator.machine import SLOW_ONE
+from yieldkit.emulator.triggers import SLOW_ONE
 from yieldkit.errors import BadInput
 from yieldkit.workloads.program import Program
 

@@ -38,7 +38,7 @@ from yieldkit.quantities import LinkKey, Site
 __all__ = ["PLACES", "FaultEvent", "FaultPlan"]
 
 PLACES: Final = (
-    *("sram", "route", "register", "result", "operand", "product", "index", "slow"),
+    *("sram", "route", "register", "index", "operand", "product", "result", "slow"),
     *("link_flip", "link_drop", "link_duplicate", "link_credit", "link_delay", "queue", "switch"),
     *HOST_PLACES,
 )

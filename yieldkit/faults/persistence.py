@@ -165,7 +165,8 @@ class PersistentPlan:
         """Refuse faults that no run of this program could ever meet.
 
         Raises:
-            BadInput: the plan was made for another program, unknown launch, an address beyond what there is.
+            BadInput: the plan was made for another program, unknown launch, an address beyond what there is, or an
+                environment without a value for a site.
         """
         if lowered.program.fingerprint != self.lowered.program.fingerprint:
             raise BadInput(
@@ -178,6 +179,9 @@ class PersistentPlan:
             event = fault.event if fault.event.launch else replace(fault.event, launch=longest.name)
             FaultPlan([event], self.placement).check(lowered)
             self.exposure.occasions(event, fault.kind_of_occasion, longest)
+            if event.place not in HOST_PLACES:
+                self.environment.temperature_at(*event.site)
+                self.environment.voltage_at(*event.site)
 
     def hooks(self, step: int, low: LoweredLaunch) -> LaunchHooks:
         """What strikes during a launch, in logical coordinates."""

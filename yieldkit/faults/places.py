@@ -154,10 +154,17 @@ class SramFree:
     unit: str = "bit"
 
     def items(self, ground: Ground, low: LoweredLaunch) -> Iterator[Item]:
-        """One item a phase and role."""
-        for role, _, cores in ground.images(low):
-            for phase in range(len(low.launch.phases)):
-                free = sum(stop - start for start, stop in self._ranges(ground, low, phase, role))
+        """One item a phase and role; what lives at the same time shares no words, so sizes add up."""
+        lowered = ground.lowered
+        start = sum(len(other.launch.phases) for other in lowered.launches[: low.index])
+        spans = [(first, last, lowered.tensors[name].size) for name, (first, last) in lowered.life.items()]
+        alive = [
+            sum(size for first, last, size in spans if first <= start + phase <= last)
+            for phase in range(len(low.launch.phases))
+        ]
+        for role, image, cores in ground.images(low):
+            for phase, words in enumerate(alive):
+                free = lowered.sram_words - HEADER_WORDS - len(image.tables) - words
                 yield Item(low.index, "free", free * cores, (role, phase, free))
 
     def strike(self, ground: Ground, item: Item, index: int, bit: int, when: Mapping[str, Any], rng: Rng) -> FaultEvent:

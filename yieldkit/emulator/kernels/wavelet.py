@@ -86,6 +86,8 @@ def _leave(net, state, host, triggers, slot, side, colour, word, kind, copy):
     other = (side + 2) & 3
     net.tally[HOPS] += 1
     ready = now + ((net.slot[at + SPAN] >> (8 * side)) & 255)
+    if ready > net.tally[LAST]:
+        net.tally[LAST] = ready
     if triggers is not None:
         sent = _sent(net, slot, side)
         router = np.int64(-1)
@@ -96,18 +98,16 @@ def _leave(net, state, host, triggers, slot, side, colour, word, kind, copy):
             word, lost, cycles = cross(state.events, triggers.link, core, side, colour, sent, router, word)
             if cycles > 0:
                 ready += cycles
+                net.tally[LAST] = max(net.tally[LAST], ready)
                 hold(triggers.link, core, side, colour, now + 1 + cycles)
             if lost:
                 net.aside[slot * 4 + side] += 1
-                net.tally[LAST] = max(net.tally[LAST], ready)
                 lose_places(net, triggers.link, slot, side, sent + 1)
                 return
         if beside >= 0:
             check_number(state, router, colour, other, sent)
             if net.slot[beside * SLOT + CURRENT] & STRUCK:
                 word = enter(triggers.link, router, other, colour, word)
-    if ready > net.tally[LAST]:
-        net.tally[LAST] = ready
     if beside >= 0:
         put(net, beside, other, word, kind, ready)
         if triggers is not None:
@@ -224,7 +224,11 @@ def _move(net, state, host, triggers, record, slot, used):
     if taken == net.depth:
         taken = 0
     queue += taken - head - HAVE_ONE
-    if ((queue >> 16) & 255) >= net.depth:
+    full = ((queue >> 16) & 255) == net.depth
+    if triggers is not None:
+        # Lost places count too, and there may be more of them than there were.
+        full = ((queue >> 16) & 255) >= net.depth
+    if full:
         # Room in a full queue counts from the next cycle on.
         net.freed[net.tally[FREED]] = slot * 8 + port
         net.tally[FREED] += 1
@@ -243,11 +247,13 @@ def _move(net, state, host, triggers, record, slot, used):
             net.tally[LAST] = now + net.ramp
         if record is not None:
             record_hop(record, core, 4, now)
-        entering = word
         if triggers is not None:
+            entering = word
             if current & STRUCK:
                 entering = enter(triggers.link, core, TO_CORE, colour, word)
-        put(net, slot, TO_CORE, entering, kind, now + net.ramp)
+            put(net, slot, TO_CORE, entering, kind, now + net.ramp)
+        else:
+            put(net, slot, TO_CORE, word, kind, now + net.ramp)
     sides = np.uint64(need & 15)
     while sides != 0:
         side = lowest_bit(sides)

@@ -234,7 +234,7 @@ def take(net, slot, port):
     if following == net.depth:
         following = 0
     state += following - head - HAVE_ONE
-    if ((state >> 16) & 255) >= net.depth:
+    if ((state >> 16) & 255) == net.depth:
         net.freed[net.tally[FREED]] = slot * 8 + port
         net.tally[FREED] += 1
     else:
