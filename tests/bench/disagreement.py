@@ -1,8 +1,8 @@
 """How often the statistical exit names another outcome than the full-length run.
 
 `python -m tests.bench.disagreement TRIALS [SEED]` runs trials to their exact ends, a third of them drawn as a campaign
-draws, the others where rare outcomes come from (signs and exponents of what is computed with, and of MemoryX's weights
-and moments), and prints one table, with one-sided 95 % Clopper-Pearson bounds.
+draws, the others where rare outcomes come from (signs and exponents of what is computed with, and of gradients on their
+way to MemoryX), and prints one table, with one-sided 95 % Clopper-Pearson bounds.
 """
 
 from __future__ import annotations
@@ -39,30 +39,32 @@ def bench_of(seed: int, steps: int = 48) -> EmulatorBench:
 
 
 def drawn(bench: EmulatorBench, trials: int) -> Iterator[FaultEvent]:
-    """Faults: by turns as the campaign draws, of the hard classes alike, and in MemoryX's words."""
+    """Faults: by turns as the campaign draws, of the hard classes alike, and in gradients."""
     hard = [fault for fault in bench.classes if fault.bit in HARD]
     rng = np.random.default_rng(bench.spec.campaign.seed)
     for k in range(trials):
         if k % 3 == 2:
-            yield _of_memoryx(bench, rng)
+            yield _of_gradient(bench, rng)
             continue
         fault = bench.strata.draw("", k).fault if k % 3 == 0 else hard[int(rng.integers(len(hard)))]
         yield bench.sampler.draw_in(fault.site, fault.bit, fault.phase, rng)
 
 
-def _of_memoryx(bench: EmulatorBench, rng: np.random.Generator) -> FaultEvent:
-    """A top bit of a weight or moment, uniformly over words: such a fault stays."""
+def _of_gradient(bench: EmulatorBench, rng: np.random.Generator) -> FaultEvent:
+    """A top bit of a gradient on its way to MemoryX, where it goes into weights and moments."""
+    program = bench.golden.lowered.program
     weights = bench.golden.states.state(0).weights
-    names = list(weights)
-    sizes = np.array([weights[name].size for name in names], np.float64)
-    name = names[int(rng.choice(len(names), p=sizes / sizes.sum()))]
+    sent = [item for item in program.job["outputs"] if item.get("form") == "matrix"]
+    item = sent[int(rng.integers(len(sent)))]
+    launch = next(
+        one for one in program.launches if any(getattr(p, "stream", "") == item["stream"] for p in one.phases)
+    )
     return FaultEvent(
-        "memoryx",
-        *(0, 0, int(rng.integers(bench.golden.steps)), ""),
+        "stream",
+        *(0, 0, int(rng.integers(bench.golden.steps)), launch.name),
         mask=1 << int(rng.choice([25, 26, 27, 28, 29, 30, 31])),
-        tensor=name,
-        index=int(rng.integers(weights[name].size)),
-        part=str(rng.choice(["weights", "weights", "first", "second"])),
+        tensor=item["stream"],
+        index=int(rng.integers(weights[item["param"]].size)),
     )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import tracemalloc
+from dataclasses import replace
 from functools import cache
 
 import numpy as np
@@ -78,8 +79,13 @@ def test_a_difference_to_the_long_way_is_an_error_that_names_the_replay(monkeypa
 
 
 def nan_event(golden, step, tensor="head"):
-    """A weight that becomes not a number."""
-    return FaultEvent("memoryx", 0, 0, step, "", mask=0x7FC00000, keep=0, tensor=tensor, index=3, part="weights")
+    """A gradient that is not a number, and so a weight."""
+    program = golden.lowered.program
+    item = next(one for one in program.job["outputs"] if one.get("param", "wte") == tensor and one["form"] != "loss")
+    launch = next(
+        one for one in program.launches if any(getattr(p, "stream", "") == item["stream"] for p in one.phases)
+    )
+    return FaultEvent("stream", 0, 0, step, launch.name, mask=0x7FC00000, keep=0, tensor=item["stream"], index=3)
 
 
 def test_a_parameter_that_is_not_a_number_decides_the_rest():
@@ -107,7 +113,7 @@ def test_a_statistical_end_says_so_and_keeps_the_losses_it_saw():
     made, exact = bench("statistical"), bench()
     ended = 0
     with np.errstate(all="ignore"):
-        for k in range(30):
+        for k in range(50):
             record, full = made.trial(k), exact.trial(k)
             if record.metrics["exit"] != STEADY:
                 assert record.text() == full.text()
@@ -150,9 +156,7 @@ def test_bounds_are_those_of_clopper_and_pearson():
 def test_a_rule_that_is_too_lax_disagrees():
     """The measurement can fail: without a band every finite departure is called harmless."""
     made = bench()
-    events = [
-        FaultEvent("memoryx", 0, 0, 2, "", mask=1 << 30, tensor="head", index=i, part="weights") for i in range(6)
-    ]
+    events = [replace(nan_event(made.golden, 2), mask=0x41000000 + i) for i in range(6)]
     lax = Steady(steps=2, band=0.999, growth=1e9)
     strict = measure_disagreement(made.golden, events, queue_depth=made.queue_depth)
     assert sum(count.wrong for count in strict.by_label.values()) == 0

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
-from yieldkit.burnin.exits import GOLDEN_AGAIN, Steady
-from yieldkit.burnin.golden import Golden, Trial, carry_out
+from yieldkit.burnin.exits import STEADY, Steady
+from yieldkit.burnin.golden import Golden, carry_out
 from yieldkit.burnin.referee import label_of
 from yieldkit.faults import FaultEvent, FaultPlan
 from yieldkit.reliability.proportions import clopper_pearson_interval
 
-__all__ = ["ClassCount", "Disagreement", "exit_step", "measure_disagreement"]
+__all__ = ["ClassCount", "Disagreement", "measure_disagreement"]
 
 
 @dataclass(frozen=True)
@@ -58,19 +58,6 @@ class Disagreement:
         return "\n".join(lines)
 
 
-def exit_step(trial: Trial, golden: Golden, step: int, steady: Steady) -> int | None:
-    """Steps done when the exit would have ended a trial struck in `step`; None where it would not have."""
-    loss = trial.result.symptoms.loss
-    clean, half = golden.result.symptoms.loss, golden.baseline.half_width
-    # The exit is asked after every step that was run but the last of all.
-    for done in range(step + 1, min(step + trial.steps_run + 1, golden.steps)):
-        if not all(value - value == 0 for value in loss[step:done]):
-            return None
-        if steady.reached(loss[:done], clean, half, step):
-            return done
-    return None
-
-
 def measure_disagreement(
     golden: Golden, events: Iterable[FaultEvent], *, queue_depth: int, steady: Steady | None = None
 ) -> Disagreement:
@@ -85,14 +72,10 @@ def measure_disagreement(
     steady = steady or Steady()
     total = Disagreement()
     for event in events:
-        trial = carry_out(golden, event, queue_depth=queue_depth)
         core = FaultPlan([event], golden.placement).logical(event)
-        label = label_of(golden, trial.result, event, core, golden.lowered)
-        done = exit_step(trial, golden, event.step, steady)
-        if trial.exit == GOLDEN_AGAIN and done is not None and done - event.step >= trial.steps_run:
-            done = None  # the exact end comes first
-        # What has stayed in the band until then, and is finite, is called BENIGN.
-        count = ClassCount(1, int(done is not None), int(done is not None and label != "BENIGN"))
-        ran = trial.steps_run
-        total += Disagreement({label: count}, (ran if done is None else done - event.step, ran))
+        full = carry_out(golden, event, queue_depth=queue_depth)
+        short = carry_out(golden, event, queue_depth=queue_depth, steady=steady)
+        label, named = (label_of(golden, trial.result, event, core, golden.lowered) for trial in (full, short))
+        count = ClassCount(1, int(short.exit == STEADY), int(named != label))
+        total += Disagreement({label: count}, (short.steps_run, full.steps_run))
     return total

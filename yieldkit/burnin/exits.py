@@ -41,11 +41,16 @@ class Steady:
         band: how near, in half widths of the band of clean runs.
         growth: largest factor by which the distance of the last half of these steps may exceed that of the first half,
             where it is above a tenth of `band`.
+        spread: least share of all weights that differ from the clean run's. A fault that still sits in a few words may
+            go away with them, or has not been read yet.
+        reach: how far any weight may be from the clean run's, in learning rates: about so many steps of Adam.
     """
 
     steps: int = 4
     band: float = 0.1
     growth: float = 4.0
+    spread: float = 0.5
+    reach: float = 16.0
 
     def __post_init__(self) -> None:
         if self.steps < 2:
@@ -54,6 +59,19 @@ class Steady:
             raise BadInput("the steady band must be within a half width", value=self.band)
         if not self.growth >= 1:
             raise BadInput("steady growth must be at least 1", value=self.growth)
+        if not 0 <= self.spread < 1 or not self.reach > 0:
+            raise BadInput("a share below 1 and a positive reach are needed", value=(self.spread, self.reach))
+
+    def settled(self, job: Job, clean: Mapping[str, npt.NDArray[np.float32]]) -> bool:
+        """Whether a job's weights differ from the clean run's almost everywhere, and nowhere by much."""
+        rate = float(job.lowered.program.job["adam"]["learning_rate"])
+        differ = total = 0
+        for name, mine in job.memoryx.weights.items():
+            differ += int((mine.view(np.uint32) != clean[name].view(np.uint32)).sum())
+            total += mine.size
+            if not np.abs(mine - clean[name]).max() <= self.reach * rate:
+                return False
+        return differ >= self.spread * total
 
     def reached(self, loss: Sequence[float], clean: Sequence[float], half_width: Sequence[float], step: int) -> bool:
         """Whether a trial struck in `step` whose losses so far are `loss` may end."""
