@@ -103,6 +103,7 @@ def test_csv_tells_absent_from_nan(odd, tmp_path):
 
 def test_parquet_says_what_csv_says(odd, plain, tmp_path):
     from pyarrow import parquet
+
     export_parquet(odd, tmp_path / "t.parquet")
     table = parquet.read_table(tmp_path / "t.parquet")
     assert {name: str(table.schema.field(name).type) for name in ("k", "truth.on", "metric.steps", "truth.link")} == {
