@@ -49,7 +49,7 @@ class Steady:
     steps: int = 4
     band: float = 0.1
     growth: float = 4.0
-    spread: float = 0.5
+    spread: float = 0.1
     reach: float = 16.0
 
     def __post_init__(self) -> None:
@@ -62,8 +62,10 @@ class Steady:
         if not 0 <= self.spread < 1 or not self.reach > 0:
             raise BadInput("a share below 1 and a positive reach are needed", value=(self.spread, self.reach))
 
-    def settled(self, job: Job, clean: Mapping[str, npt.NDArray[np.float32]]) -> bool:
-        """Whether a job's weights differ from the clean run's almost everywhere, and nowhere by much."""
+    def settled(self, job: Job, clean: Mapping[str, npt.NDArray[np.float32]], waited: int) -> bool:
+        """Whether a job's weights, `waited` steps after the fault, differ from the clean run's in many places, or have
+        not come to be the clean run's in three times `steps`; and nowhere by much.
+        """
         rate = float(job.lowered.program.job["adam"]["learning_rate"])
         differ = total = 0
         for name, mine in job.memoryx.weights.items():
@@ -71,7 +73,7 @@ class Steady:
             total += mine.size
             if not np.abs(mine - clean[name]).max() <= self.reach * rate:
                 return False
-        return differ >= self.spread * total
+        return differ >= self.spread * total or waited >= 3 * self.steps
 
     def reached(self, loss: Sequence[float], clean: Sequence[float], half_width: Sequence[float], step: int) -> bool:
         """Whether a trial struck in `step` whose losses so far are `loss` may end."""

@@ -266,7 +266,7 @@ def _exit_after(
     if telemetry.nonfinite is not None:
         return NOT_A_NUMBER if never_finite_again(job, telemetry.loss[-1]) else FULL
     if steady is not None and steady.reached(telemetry.loss, clean.loss, golden.baseline.half_width, event.step):
-        return STEADY if steady.settled(job, golden.states.state(step + 1).weights) else FULL
+        return STEADY if steady.settled(job, golden.states.state(step + 1).weights, step - event.step) else FULL
     return FULL
 
 
