@@ -10,12 +10,14 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import mmap
 import os
 import struct
 import tempfile
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Final, Self
 
@@ -56,9 +58,9 @@ class _Place:
     shape: tuple[int, ...]
     start: int
 
-    @property
+    @cached_property
     def bytes(self) -> int:
-        return (8 if self.table == "tokens" else 4) * int(np.prod(self.shape, dtype=np.int64))
+        return (8 if self.table == "tokens" else 4) * math.prod(self.shape)
 
 
 class GoldenStates:

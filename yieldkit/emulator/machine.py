@@ -100,6 +100,8 @@ class Machine:
         self.wrong: dict[tuple[int, int], int] = {}
         """Wrong bits of struck words in protected SRAM, check bits from bit 32 up, by (core, address)."""
         self.loaded = ""
+        self.hashes = True
+        """Whether scans hold the hash of the whole state."""
         self.ended = True
         """Whether the last launch came to rest; words may go round for ever."""
         self.surplus: dict[tuple[int, int, int], npt.NDArray[np.uint32]] = {}
@@ -202,7 +204,9 @@ class Machine:
         strange = not completed or struck or bool(self.state.events.any()) or not self.is_golden(low)
         scan = None
         if strange:
-            scan = scan_machine(self.state, self.neighbour, low, undrained=undrained, wrong=self.wrong)
+            scan = scan_machine(
+                self.state, self.neighbour, low, undrained=undrained, wrong=self.wrong, hashed=self.hashes
+            )
         return self._result(LaunchResult(completed, outputs, self._tapped(low, taps), tuple(missing), scan))
 
     def _run(
@@ -466,11 +470,4 @@ def _neighbours(rows: int, cols: int) -> npt.NDArray[np.int64]:
 
 def clean_elements(low: LoweredLaunch) -> npt.NDArray[np.int64]:
     """int64[roles]: elements that all tasks of a role run when nothing is wrong."""
-    totals = np.zeros(len(low.roles), np.int64)
-    for number, role in enumerate(low.roles):
-        tasks = role.tables[: 2 * role.n_tasks].reshape(-1, 2)
-        descriptors = role.tables[2 * role.n_tasks :].reshape(-1, 4)
-        extents = (descriptors[:, 1:] & 0xFFFF).astype(np.int64).prod(axis=1)
-        if len(tasks):
-            totals[number] = extents[tasks[:, 1] & 0x3FF].sum()
-    return totals
+    return np.array([role.elements for role in low.roles], np.int64)
