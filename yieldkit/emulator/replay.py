@@ -462,6 +462,11 @@ class Replay:
         )  # fmt: skip
         return Outcome(last, phases, changed, words, nonfinite, outputs, sums)
 
+    def clean(self, version: int) -> F32:
+        """An array of the clean pass, one of `outputs` or `taps`, read-only."""
+        v = self._versions[version]
+        return self.golden[v.offset : v.offset + v.size].reshape(v.shape)
+
     def output(self, name: str) -> F32:
         """An output stream of the clean pass."""
         return self._array(self.golden, self.outputs[name])
