@@ -19,11 +19,12 @@ import numpy.typing as npt
 from yieldkit.emulator.hooks import LaunchHooks
 from yieldkit.emulator.job import greedy
 from yieldkit.emulator.lowering import Lowered, LoweredLaunch
-from yieldkit.emulator.part_runs import never_read
+from yieldkit.emulator.part_runs import never_read, struck_part
 from yieldkit.emulator.placement import Placement
 from yieldkit.emulator.replay import Outcome, Replay
 from yieldkit.emulator.running import RunResult, protection_options
 from yieldkit.emulator.scan import LogicalScan
+from yieldkit.emulator.struck_products import place_of, strike_product
 from yieldkit.emulator.symptoms import Symptoms
 from yieldkit.errors import BadInput
 from yieldkit.faults import FaultEvent, FaultPlan
@@ -56,6 +57,7 @@ class _Pass:
 
     replay: Replay
     parts: tuple[tuple[bool, str], ...]
+    feeds: tuple[Mapping[str, F32], ...]
 
     def __post_init__(self) -> None:
         self.clean: list[F32] = []
@@ -151,6 +153,8 @@ class Passes:
         return self._result(event.step, struck)
 
     def _strike(self, step: int, low: LoweredLaunch, hooks: LaunchHooks) -> _Struck | None:
+        if not hooks.sram:
+            return self._in_product(step, low, hooks)
         if hooks != LaunchHooks(sram=hooks.sram) or len(hooks.sram) != 1 or hooks.sram[0].lasts:
             return None
         (hook,) = hooks.sram
@@ -168,6 +172,46 @@ class Passes:
         kept = self._pass(step)
         strike = None if kept is None else kept.replay.of_hook(low, hook)
         return None if kept is None or strike is None else _Struck(kept.replay.trial(strike))
+
+    def _in_product(self, step: int, low: LoweredLaunch, hooks: LaunchHooks) -> _Struck | None:
+        """A value struck within a product: one sum of it, which is worked out, and one word of its result."""
+        job = self.result.job
+        if hooks.links and job.executor.guard.kind != "none":
+            return None
+        part = struck_part(self.lowered, low, hooks, job.executor.queue_depth)
+        phase = None if part is None else low.launch.phases[part.first]
+        if part is None or part.last != part.first or not isinstance(phase, Gemm):
+            return None
+        hook = next(iter((*part.hooks.results, *part.hooks.products, *part.hooks.links)), None)
+        place = None if hook is None else place_of(self.lowered, phase, hook)
+        kept = None if place is None else self._pass(step)
+        if hook is None or place is None or kept is None:
+            return None
+        number = sum(len(other.launch.phases) for other in self.lowered.launches[: low.index]) + part.first
+        replay, at = kept.replay, (place.row, place.block, place.token, place.feature)
+        x, sums = replay.found(number, phase.x), replay.clean(replay.taps[phase.name])
+        after = replay.found(number + 1, phase.y)
+        if x is None or after is None or sums.shape != after.shape or x.shape[:2] != sums.shape[:2]:
+            return None
+        before = replay.found(number, phase.y) if phase.accumulate else None
+        if before is not None and before.shape != sums.shape:
+            return None
+        changed = strike_product(
+            self.lowered, phase, place, hook.keep, hook.mask, x[place.row], kept.feeds[low.index][phase.stream],
+            sums[at], np.float32(0) if before is None else before[at],
+        )  # fmt: skip
+        if changed is None:
+            return None
+        index = place.token * sums.shape[3] + place.feature
+        strike = replay.word(number + 1, phase.y, (place.row, place.block), index, 0, changed.word)
+        if strike is None:
+            return None
+        outcome = replay.trial(strike)
+        if changed.total.view(np.uint32) != sums[at].view(np.uint32):
+            logged = sums.copy()
+            logged[at] = changed.total
+            outcome = replace(outcome, sums={**outcome.sums, phase.name: logged})
+        return _Struck(outcome)
 
     def _pass(self, step: int) -> _Pass | None:
         """The clean pass of a step; None where it is not worth its cost yet, or where there is no room."""
@@ -200,7 +244,7 @@ class Passes:
             parts += [(False, name) for name in sorted(streams)] + [(True, name) for name in sorted(sums)]
         if {name for summed, name in parts if summed} != set(replay.taps):
             return None
-        kept = _Pass(replay, tuple(parts))
+        kept = _Pass(replay, tuple(parts), tuple(feeds))
         # A pass that is not what the clean run had could only be an error here.
         return kept if kept.digest == self.result.step_digests[step] else None
 

@@ -467,6 +467,11 @@ class Replay:
         v = self._versions[version]
         return self.golden[v.offset : v.offset + v.size].reshape(v.shape)
 
+    def found(self, phase: int, name: str) -> F32 | None:
+        """A tensor that the clean pass has when a phase begins, counted over the program; None where it has none."""
+        version = self._at[phase].get(name)
+        return None if version is None else self.clean(version)
+
     def output(self, name: str) -> F32:
         """An output stream of the clean pass."""
         return self._array(self.golden, self.outputs[name])
