@@ -16,7 +16,7 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
-from yieldkit.emulator.hooks import LaunchHooks
+from yieldkit.emulator.hooks import LaunchHooks, LinkHook
 from yieldkit.emulator.job import greedy
 from yieldkit.emulator.lowering import Lowered, LoweredLaunch
 from yieldkit.emulator.part_runs import never_read, struck_part
@@ -24,7 +24,7 @@ from yieldkit.emulator.placement import Placement
 from yieldkit.emulator.replay import Outcome, Replay
 from yieldkit.emulator.running import RunResult, protection_options
 from yieldkit.emulator.scan import LogicalScan
-from yieldkit.emulator.struck_products import place_of, strike_product
+from yieldkit.emulator.struck_products import place_of, strike_product, strike_weight, weight_of
 from yieldkit.emulator.symptoms import Symptoms
 from yieldkit.errors import BadInput
 from yieldkit.faults import FaultEvent, FaultPlan
@@ -183,7 +183,8 @@ class Passes:
         if part is None or part.last != part.first or not isinstance(phase, Gemm):
             return None
         hook = next(iter((*part.hooks.results, *part.hooks.products, *part.hooks.links)), None)
-        place = None if hook is None else place_of(self.lowered, phase, hook)
+        weight = weight_of(self.lowered, phase, hook) if isinstance(hook, LinkHook) else None
+        place = weight if hook is None or weight is not None else place_of(self.lowered, phase, hook)
         kept = None if place is None else self._pass(step)
         if hook is None or place is None or kept is None:
             return None
@@ -196,9 +197,22 @@ class Passes:
         before = replay.found(number, phase.y) if phase.accumulate else None
         if before is not None and before.shape != sums.shape:
             return None
+        fed = kept.feeds[low.index][phase.stream]
+        if weight is not None:
+            rows = slice(weight.row + 1, None)
+            there = (rows, weight.block, slice(None), weight.feature)
+            old = np.zeros_like(sums[there]) if before is None else before[there]
+            made = strike_weight(
+                self.lowered, phase, weight, hook.keep, hook.mask, x[rows], fed, np.ascontiguousarray(sums[there]), old
+            )
+            if made is None:
+                return None
+            logged, blocks = sums.copy(), after[rows].copy()
+            logged[there], blocks[:, weight.block, :, weight.feature] = made
+            followed = replay.trial_of_rows(number + 1, phase.y, weight.row + 1, blocks)
+            return None if followed is None else _Struck(_logged(followed, phase.name, logged, sums))
         changed = strike_product(
-            self.lowered, phase, place, hook.keep, hook.mask, x[place.row], kept.feeds[low.index][phase.stream],
-            sums[at], np.float32(0) if before is None else before[at],
+            self.lowered, phase, place, hook.keep, hook.mask, x[place.row], fed, sums[at], np.float32(0) if before is None else before[at],
         )  # fmt: skip
         if changed is None:
             return None
@@ -206,12 +220,9 @@ class Passes:
         strike = replay.word(number + 1, phase.y, (place.row, place.block), index, 0, changed.word)
         if strike is None:
             return None
-        outcome = replay.trial(strike)
-        if changed.total.view(np.uint32) != sums[at].view(np.uint32):
-            logged = sums.copy()
-            logged[at] = changed.total
-            outcome = replace(outcome, sums={**outcome.sums, phase.name: logged})
-        return _Struck(outcome)
+        logged = sums.copy()
+        logged[at] = changed.total
+        return _Struck(_logged(replay.trial(strike), phase.name, logged, sums))
 
     def _pass(self, step: int) -> _Pass | None:
         """The clean pass of a step; None where it is not worth its cost yet, or where there is no room."""
@@ -281,3 +292,10 @@ class Passes:
                 tokens[:, step] = symbols
                 changes["tokens"] = tuple(int(symbol) for symbol in tokens.T.reshape(-1))
         return replace(clean.symptoms, **changes), tokens
+
+
+def _logged(outcome: Outcome, name: str, sums: F32, clean: F32) -> Outcome:
+    """An outcome with the sums of a struck product, where they differ."""
+    if np.array_equal(sums.view(np.uint32), clean.view(np.uint32)):
+        return outcome
+    return replace(outcome, sums={**outcome.sums, name: sums})

@@ -1,9 +1,10 @@
 """One struck value in a product with streamed weights: which sum comes out otherwise, and which word of the result.
 
-A product adds its fp32 terms in one fixed order, k ascending on each core and then from the first core of the row to the
-last. A value that is struck on its way is one term or one sum of that order, so what follows from it is added up here
-as the cores would, and no word is moved. The clean sum is added up first and compared with the clean run's; where it is
-another, or where what comes out is not a number (of which bits count), nothing is said.
+A product adds its fp32 terms in one fixed order, k ascending on each core and then from the first core of the row to
+the last. A value that is struck on its way is one term or one sum of that order, or, for a weight between two rows, a
+term of one column of the result in the rows below; so what follows from it is added up here as the cores would, and no
+word is moved. The clean sums are added up first and compared with the clean run's; where they are others, or where
+what comes out is not a number (of which bits count), nothing is said.
 """
 
 from __future__ import annotations
@@ -20,10 +21,11 @@ from yieldkit.emulator.hooks import LinkHook, ProductHook, ResultHook
 from yieldkit.emulator.lowering import Lowered
 from yieldkit.workloads.program import Gemm
 
-__all__ = ["Changed", "Place", "place_of", "strike_product"]
+__all__ = ["Changed", "Place", "place_of", "strike_product", "strike_weight", "weight_of"]
 
 F32 = npt.NDArray[np.float32]
 _EAST: Final = 1
+_SOUTH: Final = 2
 
 
 @dataclass(frozen=True)
@@ -162,6 +164,72 @@ def strike_product(
     if np.isnan(total) or np.isnan(decode_words(np.array([word], np.uint32), dtype)[0]) or np.isnan(result[0]):
         return None
     return Changed(total, word)
+
+
+def weight_of(lowered: Lowered, phase: Gemm, hook: LinkHook) -> Place | None:
+    """The weight that a hook strikes on its way to the next row, its word counted from the phase's start; or None.
+
+    `row` is the last row that has it as it was, `core` the column, `step` its k there; `token` says nothing.
+    """
+    program = lowered.program
+    kc, nc = program.table[phase.x].dims[1], program.table[phase.y].dims[1]
+    width = program.cols * phase.part
+    changed = hook.drop or hook.duplicate or hook.credit or hook.delay or hook.lasts
+    if program.block or program.sum_dtype != "fp32" or changed:
+        return None
+    if (hook.port, hook.colour) != (_SOUTH, COLOUR_OF["column_multicast"]) or hook.r + 1 >= program.rows:
+        return None
+    tile, inside = divmod(hook.nth, width * kc)
+    step, f = divmod(inside, width)
+    if tile >= nc // phase.part:
+        return None
+    return Place(hook.r, hook.c, f // phase.part, 0, tile * phase.part + f % phase.part, step, "weight")
+
+
+def strike_weight(
+    lowered: Lowered,
+    phase: Gemm,
+    place: Place,
+    keep: int,
+    mask: int,
+    x: F32,
+    weights: F32,
+    clean: F32,
+    before: F32,
+) -> tuple[F32, F32] | None:
+    """Sums and result of the rows that get a struck weight; None where this cannot say.
+
+    Args:
+        lowered: the program.
+        phase: the product.
+        place: as `weight_of` has it.
+        keep: bits of the word that stay.
+        mask: bits that are then XORed.
+        x: what the cores of these rows multiply, [rows, cols, m, kc].
+        weights: the streamed matrix.
+        clean: sums that the clean run has there, [rows, m].
+        before: elements of the result as they were before the phase, [rows, m].
+
+    Returns:
+        sums and elements, float32[rows, m] each.
+    """
+    table, cols = lowered.program.table, lowered.program.cols
+    kc, nc = table[phase.x].dims[1], table[phase.y].dims[1]
+    column = np.ascontiguousarray(weights[:, place.block * nc + place.feature], np.float32).reshape(cols, kc)
+    terms = np.zeros((*clean.shape, cols, kc + 1), np.float32)
+    # [rows, cols, m, kc] to [rows, m, cols, kc]
+    inputs = x.transpose(0, 2, 1, 3)
+    terms[..., 1:] = column * inputs
+    own = np.add.accumulate(terms, axis=-1)[..., -1]
+    if (np.add.accumulate(own, axis=-1)[..., -1].view(np.uint32) != clean.view(np.uint32)).any():
+        return None
+    struck = _struck(column[place.core, place.step], lowered.program.dtype, keep, mask)
+    line = terms[..., place.core, :]
+    line[..., place.step + 1] = struck * inputs[..., place.core, place.step]
+    own[..., place.core] = np.add.accumulate(line, axis=-1)[..., -1]
+    totals = np.ascontiguousarray(np.add.accumulate(own, axis=-1)[..., -1])
+    result = round_to(totals + before if phase.accumulate else totals, table[phase.y].dtype)
+    return None if np.isnan(totals).any() or np.isnan(result).any() else (totals, result)
 
 
 def _along(own: F32) -> np.float32:
