@@ -16,7 +16,7 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
-from yieldkit.emulator.hooks import LaunchHooks, LinkHook
+from yieldkit.emulator.hooks import LaunchHooks, LinkHook, ProductHook, ResultHook
 from yieldkit.emulator.job import greedy
 from yieldkit.emulator.lowering import Lowered, LoweredLaunch
 from yieldkit.emulator.part_runs import never_read, struck_part
@@ -182,7 +182,12 @@ class Passes:
         phase = None if part is None else low.launch.phases[part.first]
         if part is None or part.last != part.first or not isinstance(phase, Gemm):
             return None
-        hook = next(iter((*part.hooks.results, *part.hooks.products, *part.hooks.links)), None)
+        struck: list[ResultHook | ProductHook | LinkHook] = [
+            *part.hooks.results,
+            *part.hooks.products,
+            *part.hooks.links,
+        ]
+        hook = struck[0] if struck else None
         weight = weight_of(self.lowered, phase, hook) if isinstance(hook, LinkHook) else None
         place = weight if hook is None or weight is not None else place_of(self.lowered, phase, hook)
         kept = None if place is None else self._pass(step)
@@ -211,9 +216,8 @@ class Passes:
             logged[there], blocks[:, weight.block, :, weight.feature] = made
             followed = replay.trial_of_rows(number + 1, phase.y, weight.row + 1, blocks)
             return None if followed is None else _Struck(_logged(followed, phase.name, logged, sums))
-        changed = strike_product(
-            self.lowered, phase, place, hook.keep, hook.mask, x[place.row], fed, sums[at], np.float32(0) if before is None else before[at],
-        )  # fmt: skip
+        value = np.float32(0) if before is None else before[at]
+        changed = strike_product(self.lowered, phase, place, hook.keep, hook.mask, x[place.row], fed, sums[at], value)
         if changed is None:
             return None
         index = place.token * sums.shape[3] + place.feature
