@@ -120,6 +120,7 @@ class Passes:
 
     def __post_init__(self) -> None:
         self._plain = self.follows(self.lowered, self.placement, self.result.symptoms)
+        self._guarded = protection_options(self.placement.fabric)["guard"].kind != "none"
         self._state_hash = self.result.memoryx.state_hash if self._plain else ""
         self._reports = any(item["form"] == "logits" for item in self.lowered.program.job.get("outputs", ()))
 
@@ -176,7 +177,7 @@ class Passes:
     def _in_product(self, step: int, low: LoweredLaunch, hooks: LaunchHooks) -> _Struck | None:
         """A value struck within a product: one sum of it, which is worked out, and one word of its result."""
         job = self.result.job
-        if hooks.links and job.executor.guard.kind != "none":
+        if hooks.links and self._guarded:
             return None
         part = struck_part(self.lowered, low, hooks, job.executor.queue_depth)
         phase = None if part is None else low.launch.phases[part.first]
