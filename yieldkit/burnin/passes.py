@@ -239,8 +239,10 @@ class Passes:
         self._passes[step] = None
         if self._bytes < self.largest_bytes:
             kept = self._made(step)
-            if kept is not None and self._bytes + kept.replay.nbytes <= self.largest_bytes:
-                self._bytes += kept.replay.nbytes
+            # The clean pass, and the copy that trials work on.
+            size = 0 if kept is None else 2 * kept.replay.nbytes
+            if kept is not None and self._bytes + size <= self.largest_bytes:
+                self._bytes += size
                 self._passes[step] = kept
         return self._passes[step]
 
