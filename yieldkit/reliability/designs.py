@@ -255,7 +255,8 @@ def design_interval(rate: DesignRate, *, method: str = "wilson", confidence: flo
         raise BadInput("method must be wilson or exact", value=method)
     low, high = intervals[method](rate.rate, rate.effective_n, confidence=confidence)
     none = intervals[method](np.zeros_like(rate.rate), rate.blind_n, confidence=confidence)[1]
-    low, high = np.minimum(low, 1.0 - none), np.maximum(high, none)
+    low = np.where(rate.rate <= 0.0, 0.0, np.minimum(low, 1.0 - none))
+    high = np.where(rate.rate >= 1.0, 1.0, np.maximum(high, none))
     seen = 1.0 - rate.unseen
     return np.maximum(low, 0.0) * seen, np.minimum(high, 1.0) * seen + rate.unseen
 
