@@ -7,7 +7,7 @@ are read when a run stops making progress. Sites are *physical*: that is what a 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass, fields, is_dataclass
 from typing import Any, Final, Self
 
 from yieldkit.errors import BadInput
@@ -174,7 +174,7 @@ class Symptoms:
 
     def to_dict(self) -> dict[str, Any]:
         """Plain lists, numbers and strings; non-finite numbers become the strings "nan", "inf", "-inf"."""
-        return {name: _plain(value) for name, value in asdict(self).items()}
+        return {name: _plain(getattr(self, name)) for name in _FIELDS}
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Self:
@@ -213,7 +213,13 @@ class Symptoms:
             raise BadInput(f"symptoms cannot be read: {error}") from error
 
 
+_FIELDS: Final = tuple(field.name for field in fields(Symptoms))
+
+
 def _plain(value: Any) -> Any:
+    if is_dataclass(value):
+        # Of plain values, in the order of their fields.
+        return dict(vars(value))
     if isinstance(value, float):
         if value != value:
             return "nan"
