@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import weakref
 from dataclasses import dataclass
 
 import numpy as np
@@ -35,7 +36,15 @@ class CountedRole:
 
     @classmethod
     def of(cls, role: Role) -> CountedRole:
-        """Read the tables of a role; an unstarted one has no tasks."""
+        """Read the tables of a role, once for as long as it lives; an unstarted one has no tasks."""
+        key = id(role)
+        if key not in _KEPT:
+            _KEPT[key] = cls._read(role)
+            weakref.finalize(role, _KEPT.pop, key, None)
+        return _KEPT[key]
+
+    @classmethod
+    def _read(cls, role: Role) -> CountedRole:
         tasks, takes, gives = np.zeros((role.n_tasks, TASK), np.int64), 0, 0
         streams: dict[int, Runs] = {}
         for number in range(role.n_tasks):
@@ -57,6 +66,9 @@ class CountedRole:
                         join_runs(streams.setdefault(colour, []), run)
             tasks[number] = row
         return cls(tasks, takes, gives, streams)
+
+
+_KEPT: dict[int, CountedRole] = {}
 
 
 def _descriptors(role: Role, number: int) -> list[list[int]]:

@@ -6,6 +6,7 @@ hands it the launches it does not follow itself.
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
@@ -20,7 +21,7 @@ from yieldkit.emulator.kernels import cells, strikes
 from yieldkit.emulator.kernels import machine as kernel
 from yieldkit.emulator.kernels.link_faults import places_lost
 from yieldkit.emulator.links import LinkGuard, fed_by_cores, link_rows
-from yieldkit.emulator.lowering import Lowered, LoweredLaunch
+from yieldkit.emulator.lowering import Lowered, LoweredLaunch, Role
 from yieldkit.emulator.scan import DETECTED, LogicalScan, scan_machine
 from yieldkit.emulator.trace import Trace
 from yieldkit.emulator.triggers import core_rows, new_triggers
@@ -76,6 +77,9 @@ class Machine:
         guard: protection of links in full; `sequence` is short for one of them.
         sram_code: protection of SRAM, "none", "parity" or "secded".
     """
+
+    hashed = True
+    """Whether scans hash the whole state."""
 
     def __init__(
         self,
@@ -202,7 +206,9 @@ class Machine:
         strange = not completed or struck or bool(self.state.events.any()) or not self.is_golden(low)
         scan = None
         if strange:
-            scan = scan_machine(self.state, self.neighbour, low, undrained=undrained, wrong=self.wrong)
+            scan = scan_machine(
+                self.state, self.neighbour, low, undrained=undrained, wrong=self.wrong, hashed=self.hashed
+            )
         return self._result(LaunchResult(completed, outputs, self._tapped(low, taps), tuple(missing), scan))
 
     def _run(
@@ -466,11 +472,19 @@ def _neighbours(rows: int, cols: int) -> npt.NDArray[np.int64]:
 
 def clean_elements(low: LoweredLaunch) -> npt.NDArray[np.int64]:
     """int64[roles]: elements that all tasks of a role run when nothing is wrong."""
-    totals = np.zeros(len(low.roles), np.int64)
-    for number, role in enumerate(low.roles):
+    return np.array([_elements_of(role) for role in low.roles], np.int64)
+
+
+_ELEMENTS: dict[int, int] = {}
+
+
+def _elements_of(role: Role) -> int:
+    """Elements that all tasks of a role run; worked out once for as long as the role lives."""
+    key = id(role)
+    if key not in _ELEMENTS:
         tasks = role.tables[: 2 * role.n_tasks].reshape(-1, 2)
         descriptors = role.tables[2 * role.n_tasks :].reshape(-1, 4)
         extents = (descriptors[:, 1:] & 0xFFFF).astype(np.int64).prod(axis=1)
-        if len(tasks):
-            totals[number] = extents[tasks[:, 1] & 0x3FF].sum()
-    return totals
+        _ELEMENTS[key] = int(extents[tasks[:, 1] & 0x3FF].sum()) if len(tasks) else 0
+        weakref.finalize(role, _ELEMENTS.pop, key, None)
+    return _ELEMENTS[key]

@@ -22,6 +22,7 @@ import numpy.typing as npt
 
 from yieldkit.emulator.actions import in_tables
 from yieldkit.emulator.code import ZERO
+from yieldkit.emulator.count_gates import STEPS
 from yieldkit.emulator.counted import Counted
 from yieldkit.emulator.counts import count_launch
 from yieldkit.emulator.crossings import Crossings
@@ -62,6 +63,8 @@ WINDOW_FROM: Final = 32
 """Cores of a rectangle from which on a window and its golden traffic cost less than the whole."""
 DEEP: Final = 16
 """Words of a queue where the depth does not matter; chosen by measurement."""
+FEW_STEPS: Final = 256
+"""Steps of counts word by word on small rectangles; chosen by measurement."""
 LARGEST_BYTES: Final = 8 << 30
 """Memory of the machine's cores and queues that is still taken for a launch of the whole rectangle."""
 
@@ -293,7 +296,13 @@ class TensorExecutor:
         if not control and not any(hook.drop or hook.duplicate or hook.credit for hook in hooks.links):
             return None
         return count_launch(
-            self.lowered, low, hooks, queue_depth=self.queue_depth, guard=self.guard, sram_code=self.sram_code
+            self.lowered,
+            low,
+            hooks,
+            queue_depth=self.queue_depth,
+            guard=self.guard,
+            sram_code=self.sram_code,
+            steps=STEPS if self.rows * self.cols >= self.window_from else FEW_STEPS,
         )
 
     def _settled_by_counts(
