@@ -76,6 +76,7 @@ class Machine:
             number than the next counts an event. A last word that is lost shows in the counters only.
         guard: protection of links in full; `sequence` is short for one of them.
         sram_code: protection of SRAM, "none", "parity" or "secded".
+        rows: rows of the rectangle in place of the program's, for phases in which rows do not talk to each other.
     """
 
     hashed = True
@@ -91,11 +92,12 @@ class Machine:
         sequence: bool = False,
         guard: LinkGuard | str | None = None,
         sram_code: str = "none",
+        rows: int | None = None,
     ) -> None:
         program = lowered.program
         self.guard = LinkGuard.of(guard, sequence=sequence)
         self.lowered = lowered
-        self.rows, self.cols = program.rows, program.cols
+        self.rows, self.cols = program.rows if rows is None else rows, program.cols
         n = self.rows * self.cols
         self.n = n
         self.order = np.arange(n, dtype=np.int64) if order is None else order.astype(np.int64)

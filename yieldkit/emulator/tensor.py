@@ -38,13 +38,16 @@ from yieldkit.emulator.links import LinkGuard
 from yieldkit.emulator.lowering import Lowered, LoweredLaunch
 from yieldkit.emulator.machine import LaunchResult, Machine
 from yieldkit.emulator.part_runs import (
+    Part,
     PartMachine,
     links_from_start,
     logged_from_start,
     never_read,
     part_of,
+    shifted,
     streams_of,
     struck_part,
+    struck_rows,
 )
 from yieldkit.emulator.partials import CleanLaunch
 from yieldkit.emulator.plans import plans_of
@@ -352,10 +355,13 @@ class TensorExecutor:
         taps: dict[str, F32] = {}
         self._phases(low, streams, LaunchHooks(), (0, part.first), outputs, taps)
         lost = any(hook.drop for hook in part.hooks.links)
+        if not lost and self._in_rows(low, streams, part, outputs, taps):
+            self._phases(low, streams, LaunchHooks(), (part.last + 1, len(low.launch.phases)), outputs, taps)
+            return LaunchResult(True, outputs, taps, scan=self._scan_of_values(low, late))
         # Where no word is lost, queues of any depth end alike, and deep ones make for fewer visits.
         depth = self.queue_depth if lost else max(self.queue_depth, DEEP)
         machine = PartMachine(self.lowered, queue_depth=depth, guard=self.guard)
-        alive = tuple(self.arrays)
+        alive = tuple(self.arrays) if lost else self._read_in(low, part)
         for name in alive:
             machine.write(name, self.arrays[name])
         short = part_of(self.lowered, low, part.first, part.last, alive)
@@ -374,6 +380,52 @@ class TensorExecutor:
         self._take_part(low, part.first, part.last, machine)
         self._phases(low, streams, LaunchHooks(), (part.last + 1, len(low.launch.phases)), outputs, taps)
         return LaunchResult(True, outputs, taps, scan=known)
+
+    def _in_rows(
+        self,
+        low: LoweredLaunch,
+        streams: Mapping[str, F32],
+        part: Part,
+        outputs: dict[str, F32],
+        taps: dict[str, F32],
+    ) -> bool:
+        """Run a part of one phase here, and the rows that the fault can touch word by word; whether that can be."""
+        span = struck_rows(self.lowered, low, part)
+        if span is None:
+            return False
+        top, end = span[0], span[1] + 1
+        depth = max(self.queue_depth, DEEP)
+        machine = PartMachine(self.lowered, queue_depth=depth, guard=self.guard, rows=end - top)
+        alive = self._read_in(low, part)
+        for name in alive:
+            array = self.arrays[name]
+            machine.write(name, array if len(array) == 1 else array[top:end])
+        short = part_of(self.lowered, low, part.first, part.last, alive)
+        short = replace(short, role_of=short.role_of[top:end])
+        result = machine.launch(short, streams_of(short, streams), shifted(part.hooks, top))
+        clean = result.completed and machine.is_golden(None) and not machine.state.position.any()
+        shown = result.scan is not None and (result.scan.links or result.scan.config or result.scan.events)
+        if not clean or shown or "" in result.taps:
+            return False
+        self._phases(low, streams, LaunchHooks(), (part.first, part.last + 1), outputs, taps)
+        phase = low.launch.phases[part.first]
+        if phase.name in taps:
+            taps[phase.name][top:end] = result.taps[phase.name]
+        for name in written_by(phase):
+            if name in self.arrays:
+                whole = self.read(name)
+                whole[top:end] = machine.read(name)
+                self._put(name, compact_blocks(whole, self.lowered.tensors[name].over))
+        return True
+
+    def _read_in(self, low: LoweredLaunch, part: Part) -> tuple[str, ...]:
+        """Tensors that the phases of a part read or write, and constants: all that a change of values can reach."""
+        names = {name for phase in low.launch.phases[part.first : part.last + 1] for name in tensors_of(phase)}
+        return tuple(name for name in self.arrays if name in names or self.lowered.tensors[name].values)
+
+    def _scan_of_values(self, low: LoweredLaunch, late: LateRun) -> WindowScan:
+        """What a scan shows of a launch in which only values have changed."""
+        return WindowScan(LogicalScan(low.name, (), (), (), (), (), False, ""), lambda: late.state_hash)
 
     def _take_part(self, low: LoweredLaunch, first: int, last: int, machine: Machine) -> None:
         """What the phases of a part have written, in place of what was there; what ends with them is dropped."""
