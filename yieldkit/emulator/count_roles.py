@@ -108,11 +108,20 @@ def _runs(elements: int, plane: int, last: int) -> list[Run]:
 def runs_of_log(log: npt.NDArray[np.uint8]) -> dict[int, Runs]:
     """Runs by colour that a core sends whose actions were logged one by one."""
     streams: dict[int, Runs] = {}
-    for action in log.tolist():
-        kind = action >> 5
-        if kind:
-            run = (1, DATA, 1) if kind == 1 else (0, ADVANCE if kind == 2 else RESET, 1)
-            join_runs(streams.setdefault(action & 31, []), run)
+    sends = log[log >= 32]
+    for colour in dict.fromkeys((sends & 31).tolist()):
+        kinds = sends[(sends & 31) == colour] >> 5
+        ends = np.flatnonzero(kinds != 1)
+        words = np.diff(ends, prepend=-1) - 1
+        # One run for every stretch of blocks that are alike.
+        first = np.flatnonzero(np.diff(words, prepend=-1) | np.diff(kinds[ends].astype(np.int64), prepend=-1))
+        times = np.diff(first, append=len(ends))
+        streams[colour] = [
+            (int(words[at]), ADVANCE if kinds[ends[at]] == 2 else RESET, int(many))
+            for at, many in zip(first, times, strict=True)
+        ]
+        left = len(kinds) - (int(ends[-1]) + 1 if len(ends) else 0)
+        join_runs(streams[colour], (left, DATA, 1))
     return streams
 
 

@@ -263,7 +263,7 @@ class TensorExecutor:
         result = self._in_part(low, streams, hooks)
         if result is not None:
             return result
-        if self.machine is None and self.rows * self.cols >= self.window_from:
+        if self.machine is None and (self.rows * self.cols >= self.window_from or counted is not None):
             lost = any(hook.drop or hook.duplicate for hook in hooks.links)
             # Where links number their words, a lost one shows at the router behind, which a window may not hold.
             seen = lost and self.guard.kind == "sequence"
