@@ -4,6 +4,8 @@ VENV := .venv
 PY := $(VENV)/bin/python
 STAMP := $(VENV)/.stamp-dev
 PIP_FLAGS := -q --disable-pip-version-check
+# A file of tests stays in one process; 2 processes are what two cores carry.
+TEST_JOBS ?= 2
 
 export OMP_NUM_THREADS ?= 1
 export OPENBLAS_NUM_THREADS ?= 1
@@ -36,7 +38,7 @@ lint: $(STAMP)
 	$(VENV)/bin/lint-imports
 
 test: lint
-	$(PY) -m pytest
+	$(PY) -m pytest -n $(TEST_JOBS) --dist loadfile
 
 test-long: $(STAMP)
 	$(PY) -m pytest -m "long or not long"

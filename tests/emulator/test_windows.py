@@ -352,7 +352,7 @@ def test_small_rectangles_are_run_whole():
         low, streams = product(side, side, sram_words=512)
         launch = low.launches[0]
         hooks = LaunchHooks(sram=(SramHook(0, 0, 0, launch.table_base, 1 << 31),))
-        tensor = TensorExecutor(low)
+        tensor = TensorExecutor(low, parts=False)
         same(tensor.launch(launch, streams, hooks), ReferenceExecutor(low).launch(launch, streams, hooks))
         assert tensor.settled == Counter({level: 1})
 
@@ -360,7 +360,7 @@ def test_small_rectangles_are_run_whole():
 def test_the_scan_of_a_window_can_be_copied():
     low, streams = product(2, 3, sram_words=256)
     hooks = LaunchHooks(sram=(SramHook(1, 1, 0, low.launches[0].table_base, 1 << 31),))
-    tensor = TensorExecutor(low, window_from=0)
+    tensor = TensorExecutor(low, window_from=0, parts=False)
     scan = tensor.launch(low.launches[0], streams, hooks).scan
     assert tensor.settled == Counter(core=1)
     copied = deepcopy(scan)

@@ -303,3 +303,22 @@ def test_wrong_input_is_told():
         design_interval(design_rate([1.0], Moments.plain([[3]], [[1]])), method="wald")
     with pytest.raises(BadInput, match="confidence"):
         design_interval(design_rate([1.0], Moments.plain([[3]], [[1]])), confidence=1.5)
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.integers(0, 2**32), st.integers(1, 40), st.booleans())
+def test_a_rate_is_one_exactly_when_every_trial_hit(seed, strata, weighted):
+    rng = generator(seed, "tests.rates")
+    weights = rng.random(strata) + 1e-3
+    n = rng.integers(1, 9, (2, strata)).astype(float)
+    weight = n * (rng.random((2, strata)) + 0.5) if weighted else n
+    heaviest = np.full(strata, 1.5)
+    full = Moments(n, n, weight, weight**2 / n, weight, weight**2 / n, heaviest)
+    assert float(design_rate(weights, full).rate) == 1.0
+    missed = n.copy()
+    missed[0, 0] -= 1
+    share = weight * missed / n
+    one = Moments(n, missed, weight, weight**2 / n, share, share**2 / np.maximum(missed, 1), heaviest)
+    assert 0.0 <= float(design_rate(weights, one).rate) < 1.0
+    low, high = design_interval(design_rate(weights, full))
+    assert 0.0 <= float(low) <= float(high) == 1.0

@@ -28,6 +28,16 @@ def test_the_last_finite_value_before_a_nan_is_crossed() -> None:
     assert [(float(line.get_xdata()[0]), float(line.get_ydata()[0])) for line in cross] == [(1.0, 4.5)]  # type: ignore[index]
 
 
+def test_a_loss_beyond_the_axis_is_marked_and_named() -> None:
+    drawn = figures.draw_losses(
+        Figure().add_subplot(), [5.0, 4.0, 3.0], [("spike", [5.0, 1e36, 3.1]), ("t", [5, 4, 3])]
+    )
+    assert drawn.get_ylim()[1] < 10.0
+    mark = [line for line in drawn.get_lines() if line.get_marker() == "^"]
+    assert [list(line.get_xdata()) for line in mark] == [[1]]  # type: ignore[arg-type]
+    assert "spike (up to 1e+36)" in [line.get_label() for line in drawn.get_lines()]
+
+
 def test_shares_add_up_to_all_trials() -> None:
     drawn = figures.draw_outcomes(Figure().add_subplot(), {"a": {"x": 1, "y": 3}}, ["x", "y"])
     assert [patch.get_width() for patch in drawn.patches] == pytest.approx([25.0, 75.0])  # type: ignore[attr-defined]

@@ -42,7 +42,7 @@ seed = 1                # of the defects; the campaign's if absent
 rule = "row_shift"
 
 [program]
-kind = "gpt_training"   # or "gpt_decode"; further parameters belong to the program
+kind = "gpt_training"   # or moe_training, cnn_training, cnn_forward, gpt_decode, cg, ...; parameters follow
 
 [faults]
 sites = "used"          # "all": bypassed cores and links too
@@ -61,6 +61,11 @@ adjacent_2 = 1          # or adjacent_N, random_N, stuck_0, stuck_1, value, zero
 # Rare outcomes sooner: draws come that much more often here, and weigh that much less.
 # [faults.importance]
 # exponent_msb = 10
+
+# Trials may end early: also when the loss has stayed near the clean run's.
+# [trials]
+# exit = "statistical"    # "exact" (the default): only where the rest is known bit for bit
+# long_way = 0.01         # share of trials that run from the first step to the last too, and are compared
 
 # Strata: a floor of trials in each, the rest where the target's rate is least certain.
 # Look first: yieldkit burnin check campaign.toml

@@ -219,6 +219,9 @@ def design_rate(weights: ArrayLike, trials: Moments) -> DesignRate:
     covered = part.sum(axis=(-1, -2))
     part = part / np.maximum(covered, 1e-300)[..., None, None]
     rate = (part * trials.hit_weight / np.where(looked, trials.weight, 1.0)).sum(axis=(-1, -2))
+    # Rounding must not carry a rate over 1, nor to 1 while some trial missed.
+    missed = (looked & (w > 0) & (trials.hits < trials.n)).any(axis=(-1, -2))
+    rate = np.where(missed, np.minimum(rate, np.nextafter(1.0, 0.0)), np.where(covered > 0, 1.0, 0.0))
     deviation = _variance_of_a_trial(trials, rate)
     variance = (part * part * deviation[..., None, :] / np.maximum(trials.n, 1.0)).sum(axis=(-1, -2))
     found = trials.weight.sum(axis=-2)
@@ -227,7 +230,8 @@ def design_rate(weights: ArrayLike, trials: Moments) -> DesignRate:
     blind = np.where(seen.any(axis=-1), ratio.min(axis=-1), 0.0)
     pure = (rate <= 0) | (rate >= 1) | (variance <= 0)
     effective = np.where(pure, blind, rate * (1.0 - rate) / np.where(pure, 1.0, variance))
-    return DesignRate(rate, variance, effective, blind, 1.0 - covered)
+    lacking = ((w > 0) & ~looked.any(axis=-2)).any(axis=-1)
+    return DesignRate(rate, variance, effective, blind, np.where(lacking, 1.0 - covered, 0.0))
 
 
 def design_interval(rate: DesignRate, *, method: str = "wilson", confidence: float = 0.95) -> Interval:
@@ -251,7 +255,8 @@ def design_interval(rate: DesignRate, *, method: str = "wilson", confidence: flo
         raise BadInput("method must be wilson or exact", value=method)
     low, high = intervals[method](rate.rate, rate.effective_n, confidence=confidence)
     none = intervals[method](np.zeros_like(rate.rate), rate.blind_n, confidence=confidence)[1]
-    low, high = np.minimum(low, 1.0 - none), np.maximum(high, none)
+    low = np.where(rate.rate <= 0.0, 0.0, np.minimum(low, 1.0 - none))
+    high = np.where(rate.rate >= 1.0, 1.0, np.maximum(high, none))
     seen = 1.0 - rate.unseen
     return np.maximum(low, 0.0) * seen, np.minimum(high, 1.0) * seen + rate.unseen
 

@@ -21,6 +21,8 @@ __all__ = ["COLOURS", "draw_displacement", "draw_losses", "draw_outcomes", "draw
 
 COLOURS: Final = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000", "#f0e442")
 """Okabe-Ito."""
+_REACH: Final = 1.0
+"""How far above the golden losses an axis goes, in their range."""
 _DASHES: Final = ("-", "--", "-.", ":", (0, (5, 1)), (0, (3, 1, 1, 1)), (0, (1, 1)), (0, (7, 2)))
 _HATCHES: Final = ("", "//", "..", "xx", "\\\\", "--", "++", "oo")
 _GREY: Final = "#555555"
@@ -85,16 +87,31 @@ def draw_training(
 def draw_losses(
     axes: Axes, golden: Sequence[float | None], curves: Sequence[tuple[str, Sequence[float | None]]], *, unit: str = ""
 ) -> Axes:
-    """Losses of trials beside the golden one; a cross marks the last finite value before a non-finite one."""
+    """Losses of trials beside the golden one; a cross marks the last finite value before a non-finite one.
+
+    The axis follows the golden run; where a curve leaves it there is a triangle, and its largest value by its name.
+    """
     _plain(axes)
+    clean = _floats(golden)
+    known = clean[np.isfinite(clean)]
+    low, high = (float(known.min()), float(known.max())) if known.size else (0.0, 0.0)
+    reach = _REACH * (high - low)
+    far = False
     axes.plot(np.arange(len(golden)), _floats(golden), color="#000000", linewidth=2.4, alpha=0.35, label="golden")
     for index, (name, loss) in enumerate(curves):
         values = _floats(loss)
         colour, dash = COLOURS[index % 6], _DASHES[index % len(_DASHES)]
+        away = np.flatnonzero(values > high + reach) if reach > 0 else np.zeros(0, np.int64)
+        if away.size:
+            far = True
+            name = f"{name} (up to {np.nanmax(values[away]):.2g})"
+            axes.plot(away, np.full(away.size, high + reach), "^", color=colour, markersize=7, clip_on=False)
         axes.plot(np.arange(len(values)), values, color=colour, linewidth=1.3, linestyle=dash, label=name)
         broken = np.flatnonzero(np.isnan(values))
         if broken.size and broken[0] > 0:
             axes.plot([broken[0] - 1], [values[broken[0] - 1]], "x", color=colour, markersize=8, markeredgewidth=2)
+    if far:
+        axes.set_ylim(low - 0.1 * reach, high + reach)
     axes.set_xlabel("step")
     axes.set_ylabel(unit)
     axes.legend(loc="upper left", bbox_to_anchor=(1.01, 1.0), frameon=False, fontsize=8)

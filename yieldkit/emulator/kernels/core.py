@@ -179,10 +179,12 @@ def run_core(state, triggers, taps, budget, core, burst):
             moved |= stirred
             if end == WAITING and (limit == burst - done or state.elements[core] - before < limit):
                 return moved
-            if end == ENDED:
+            ran = state.elements[core] - before
+            # What strikes behind the last element strikes before the task ends.
+            if end == ENDED and ran < quiet:
                 _end_task(state, core)
                 moved = True
-            done += state.elements[core] - before
+            done += ran
             continue
         if state.stage[core] == 0:
             if triggers.armed[core] > 0:
