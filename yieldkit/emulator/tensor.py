@@ -4,8 +4,8 @@ What it follows itself: phases of untouched configuration, with any values in SR
 not protected and no cell is stuck). What strikes a configuration word, a register, a value within an element or a link
 is handed, a launch at a time, to the machine that moves words: to a window of it over the struck cores where such a
 window can be believed (`delegation`), and the rest of the cores are followed here as if nothing had struck; otherwise
-to the whole of it, which runs the launch from the state at its start. Where the rectangle is too large for that, the
-count interpreter says how a launch stalls, without values.
+to the whole of it, which runs the launch from the state at its start. How a launch stalls, the count interpreter says
+without values; they are worked out when somebody asks for them, unless the rectangle is too large for that.
 After a launch whose control state is as it should be, the tensors are read back and the fast way goes on.
 """
 
@@ -85,7 +85,8 @@ class TensorExecutor:
         sequence: links number their words.
         guard: protection of links in full.
         sram_code: protection of SRAM.
-        parts: run only the phases word by word that a fault can touch, where that gives what the launch gives.
+        parts: run only the phases and rows word by word that a fault can touch, where that gives what the launch gives,
+            and settle launches that stall by counts.
 
     Attributes:
         handed_on: launches that were not followed here.
@@ -258,7 +259,8 @@ class TensorExecutor:
         counted = None
         if self.machine is None and (self.parts or self.rows * self.cols >= self.window_from):
             counted = self._counted(low, hooks)
-            if counted is not None and not counted.completed and self.parts and self.sram_code == "none":
+            stalls = counted is not None and not counted.completed
+            if counted is not None and stalls and self.parts and self.sram_code == "none" and not self._too_large():
                 return self._settled_by_counts(low, streams, hooks, counted)
         result = self._in_part(low, streams, hooks)
         if result is not None:
