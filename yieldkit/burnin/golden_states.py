@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import mmap
 import os
 import struct
@@ -58,7 +59,7 @@ class _Place:
 
     @property
     def bytes(self) -> int:
-        return (8 if self.table == "tokens" else 4) * int(np.prod(self.shape, dtype=np.int64))
+        return (8 if self.table == "tokens" else 4) * math.prod(self.shape)
 
 
 class GoldenStates:

@@ -169,8 +169,8 @@ def struck_rows(lowered: Lowered, low: LoweredLaunch, part: Part) -> tuple[int, 
         if hook.drop or hook.port == NORTH:
             return None
         return hook.r, lowered.program.rows - 1 if hook.port == SOUTH else hook.r
-    (struck,) = (*part.hooks.results, *part.hooks.products, *part.hooks.operands)
-    return struck.r, struck.r
+    struck: list[CoreHook] = [*part.hooks.results, *part.hooks.products, *part.hooks.operands]
+    return struck[0].r, struck[0].r
 
 
 def shifted(hooks: LaunchHooks, rows: int) -> LaunchHooks:

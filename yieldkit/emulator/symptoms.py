@@ -217,9 +217,6 @@ _FIELDS: Final = tuple(field.name for field in fields(Symptoms))
 
 
 def _plain(value: Any) -> Any:
-    if is_dataclass(value):
-        # Of plain values, in the order of their fields.
-        return dict(vars(value))
     if isinstance(value, float):
         if value != value:
             return "nan"
@@ -230,4 +227,7 @@ def _plain(value: Any) -> Any:
         return [_plain(item) for item in value]
     if isinstance(value, dict):
         return {name: _plain(item) for name, item in value.items()}
+    if is_dataclass(value):
+        # Of words and whole numbers, in the order of their fields.
+        return dict(vars(value))
     return value

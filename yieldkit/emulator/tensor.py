@@ -11,6 +11,7 @@ After a launch whose control state is as it should be, the tensors are read back
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -297,8 +298,8 @@ class TensorExecutor:
         """How a launch ends by counts; None where they do not tell, or nothing could end it otherwise than clean."""
         # Only what concerns words and their order can.
         control = hooks.routes or hooks.registers or hooks.indices or hooks.switches or hooks.withheld
-        control = bool(control) or any(in_tables(low, hook.address) for hook in hooks.sram)
-        if not control and not any(hook.drop or hook.duplicate or hook.credit for hook in hooks.links):
+        struck = bool(control) or any(in_tables(low, hook.address) for hook in hooks.sram)
+        if not struck and not any(hook.drop or hook.duplicate or hook.credit for hook in hooks.links):
             return None
         return count_launch(
             self.lowered,
@@ -663,7 +664,7 @@ class TensorExecutor:
                 self._put(name, np.empty(shape, np.float32))
                 return
             start = self._plans.place[name]
-            array = self._memory[start : start + int(np.prod(shape))].reshape(shape)
+            array = self._memory[start : start + math.prod(shape)].reshape(shape)
             known = self._usual[name] = (array, _address(array))
         self._provide(name, layout, *known)
 
