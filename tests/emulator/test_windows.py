@@ -267,7 +267,7 @@ def swapped(launch):
 def test_equal_words_in_another_order_of_colours_are_not_believed():
     """The neighbour waits for one colour while the other fills its queues: only the whole shows that."""
     low, streams = two_sends(1, 20)
-    reference, tensor = ReferenceExecutor(low), TensorExecutor(low, window_from=0)
+    reference, tensor = ReferenceExecutor(low), TensorExecutor(low, window_from=0, parts=False)
     for executor in (reference, tensor):
         assert executor.launch(low.launches[0], streams).completed
     launch, hooks = low.launches[1], swapped(low.launches[1])
@@ -315,7 +315,7 @@ def test_an_endless_loop_is_no_clean_end():
     assert clean_elements(launch)[launch.role_of[0, 1]] > 0
     last = image.n_tasks - 1
     hooks = LaunchHooks(sram=(SramHook(0, 1, 0, launch.table_base + 2 * last, 1 << 6 | last << 7),))
-    reference, tensor = ReferenceExecutor(low), TensorExecutor(low, window_from=0)
+    reference, tensor = ReferenceExecutor(low), TensorExecutor(low, window_from=0, parts=False)
     same(*(e.launch(launch, streams, hooks) for e in (reference, tensor)))
     assert tensor.settled == Counter(whole=1)
 

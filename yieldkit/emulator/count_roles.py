@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import weakref
 from dataclasses import dataclass
 
 import numpy as np
@@ -35,7 +36,15 @@ class CountedRole:
 
     @classmethod
     def of(cls, role: Role) -> CountedRole:
-        """Read the tables of a role; an unstarted one has no tasks."""
+        """Read the tables of a role, once for as long as it lives; an unstarted one has no tasks."""
+        key = id(role)
+        if key not in _KEPT:
+            _KEPT[key] = cls._read(role)
+            weakref.finalize(role, _KEPT.pop, key, None)
+        return _KEPT[key]
+
+    @classmethod
+    def _read(cls, role: Role) -> CountedRole:
         tasks, takes, gives = np.zeros((role.n_tasks, TASK), np.int64), 0, 0
         streams: dict[int, Runs] = {}
         for number in range(role.n_tasks):
@@ -57,6 +66,9 @@ class CountedRole:
                         join_runs(streams.setdefault(colour, []), run)
             tasks[number] = row
         return cls(tasks, takes, gives, streams)
+
+
+_KEPT: dict[int, CountedRole] = {}
 
 
 def _descriptors(role: Role, number: int) -> list[list[int]]:
@@ -96,11 +108,20 @@ def _runs(elements: int, plane: int, last: int) -> list[Run]:
 def runs_of_log(log: npt.NDArray[np.uint8]) -> dict[int, Runs]:
     """Runs by colour that a core sends whose actions were logged one by one."""
     streams: dict[int, Runs] = {}
-    for action in log.tolist():
-        kind = action >> 5
-        if kind:
-            run = (1, DATA, 1) if kind == 1 else (0, ADVANCE if kind == 2 else RESET, 1)
-            join_runs(streams.setdefault(action & 31, []), run)
+    sends = log[log >= 32]
+    for colour in dict.fromkeys((sends & 31).tolist()):
+        kinds = sends[(sends & 31) == colour] >> 5
+        ends = np.flatnonzero(kinds != 1)
+        words = np.diff(ends, prepend=-1) - 1
+        # One run for every stretch of blocks that are alike.
+        first = np.flatnonzero(np.diff(words, prepend=-1) | np.diff(kinds[ends].astype(np.int64), prepend=-1))
+        times = np.diff(first, append=len(ends))
+        streams[colour] = [
+            (int(words[at]), ADVANCE if kinds[ends[at]] == 2 else RESET, int(many))
+            for at, many in zip(first, times, strict=True)
+        ]
+        left = len(kinds) - (int(ends[-1]) + 1 if len(ends) else 0)
+        join_runs(streams[colour], (left, DATA, 1))
     return streams
 
 

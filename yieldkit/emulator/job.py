@@ -76,8 +76,9 @@ class StepResult:
         stopped: the launch that did not complete, or that a check has found wrong, with its result; or None.
         scans: what the scans after its launches showed, where they could show anything (a launch that the tensor
             executor followed by itself leaves the control state golden, so its scan shows nothing).
-        outputs: streams that came out.
-        digest: hash over outputs and, where they are kept, the fp32 sums of every product.
+        outputs: streams that came out of launches that completed.
+        digest: hash over outputs and, where they are kept, the fp32 sums of every product, launch by launch; of a
+            launch that did not complete, over what the scan's counters show of it.
         cycles: of its launches together, to where they ended or stopped; None where the executor has no clock.
         traces: of its launches, where they are kept.
         host_events: what MemoryX and SwarmX noticed.
@@ -301,10 +302,13 @@ class Job:
             struck = tuple(striker.stream_hooks(self.step, low)) if striker is not None else ()
             result, lost = self._launch(low, streams(low), hooks, struck)
             events += lost
-            # The host reads the events first: where a check says that words are wrong, it takes nothing.
-            taken = not (result.completed and result.detected)
+            # The host takes nothing from a launch that has not come to its end, nor, since it reads the events first,
+            # from one in which a check says that words are wrong.
+            taken = result.completed and not result.detected
             if taken:
                 outputs |= result.outputs
+            elif not result.completed:
+                digest.update(_how_it_ended(result).encode())
             for table in (result.outputs, result.taps) if taken else ():
                 for name in sorted(table):
                     digest.update(name.encode())
@@ -315,7 +319,7 @@ class Job:
                 cycles = (cycles or 0) + result.cycles
             if result.trace is not None:
                 traces.append(result.trace)
-            if not result.completed or not taken:
+            if not taken:
                 stopped = (low, result)
                 break
         self.stopped = stopped[0].name if stopped is not None else ""
@@ -396,6 +400,15 @@ class Job:
                     return flat
                 return flat.reshape(model["sequences"], model["context"], -1)
         raise BadInput("the program puts no logits out", value=program.name)
+
+
+def _how_it_ended(result: LaunchResult) -> str:
+    """What the scan's counters show of a launch that did not complete; no scan is one that shows nothing."""
+    shown: tuple[object, ...] = ((), (), (), (), (), False)
+    scan = result.scan
+    if scan is not None:
+        shown = (scan.waiting, scan.links, scan.config, scan.events, scan.leftover, scan.undrained)
+    return repr((result.missing, *shown))
 
 
 def _looked_up(tokens: npt.NDArray[Any]) -> dict[str, set[int]]:

@@ -75,6 +75,7 @@ class Machine:
             number than the next counts an event. A last word that is lost shows in the counters only.
         guard: protection of links in full; `sequence` is short for one of them.
         sram_code: protection of SRAM, "none", "parity" or "secded".
+        rows: rows of the rectangle in place of the program's, for phases in which rows do not talk to each other.
     """
 
     def __init__(
@@ -87,11 +88,12 @@ class Machine:
         sequence: bool = False,
         guard: LinkGuard | str | None = None,
         sram_code: str = "none",
+        rows: int | None = None,
     ) -> None:
         program = lowered.program
         self.guard = LinkGuard.of(guard, sequence=sequence)
         self.lowered = lowered
-        self.rows, self.cols = program.rows, program.cols
+        self.rows, self.cols = program.rows if rows is None else rows, program.cols
         n = self.rows * self.cols
         self.n = n
         self.order = np.arange(n, dtype=np.int64) if order is None else order.astype(np.int64)
@@ -100,7 +102,7 @@ class Machine:
         self.wrong: dict[tuple[int, int], int] = {}
         """Wrong bits of struck words in protected SRAM, check bits from bit 32 up, by (core, address)."""
         self.loaded = ""
-        self.hashes = True
+        self.hashed = True
         """Whether scans hold the hash of the whole state."""
         self.ended = True
         """Whether the last launch came to rest; words may go round for ever."""
@@ -205,7 +207,7 @@ class Machine:
         scan = None
         if strange:
             scan = scan_machine(
-                self.state, self.neighbour, low, undrained=undrained, wrong=self.wrong, hashed=self.hashes
+                self.state, self.neighbour, low, undrained=undrained, wrong=self.wrong, hashed=self.hashed
             )
         return self._result(LaunchResult(completed, outputs, self._tapped(low, taps), tuple(missing), scan))
 

@@ -26,6 +26,7 @@ from yieldkit.emulator.isa import HEADER_WORDS
 from yieldkit.emulator.kernels import machine as kernel
 from yieldkit.emulator.lowering import Lowered, LoweredLaunch, Role
 from yieldkit.emulator.machine import Machine
+from yieldkit.quantities import NORTH, SOUTH
 from yieldkit.workloads.program import Gemm, Launch
 
 __all__ = [
@@ -35,8 +36,10 @@ __all__ = [
     "logged_from_start",
     "never_read",
     "part_of",
+    "shifted",
     "streams_of",
     "struck_part",
+    "struck_rows",
 ]
 
 I64 = npt.NDArray[np.int64]
@@ -151,6 +154,33 @@ def _link_part(lowered: Lowered, low: LoweredLaunch, hook: LinkHook, queue_depth
     before = int(ends[phase - 1]) if phase else 0
     last = len(low.launch.phases) - 1 if hook.drop else phase
     return Part(phase, last, LaunchHooks(links=(replace(hook, nth=hook.nth - before),)))
+
+
+def struck_rows(lowered: Lowered, low: LoweredLaunch, part: Part) -> tuple[int, int] | None:
+    """First and last row that a fault in a part can touch, where the rows before and after need not run; or None.
+
+    In a product every row works for itself: what it takes from the north is what MemoryX sends, and it hands that on as
+    it comes. So a fault stays in its row, or goes south with the streamed words.
+    """
+    if part.first != part.last or not isinstance(low.launch.phases[part.first], Gemm):
+        return None
+    if part.hooks.links:
+        (hook,) = part.hooks.links
+        if hook.drop or hook.port == NORTH:
+            return None
+        return hook.r, lowered.program.rows - 1 if hook.port == SOUTH else hook.r
+    struck: list[CoreHook] = [*part.hooks.results, *part.hooks.products, *part.hooks.operands]
+    return struck[0].r, struck[0].r
+
+
+def shifted(hooks: LaunchHooks, rows: int) -> LaunchHooks:
+    """Hooks on cores so many rows farther north."""
+    return LaunchHooks(
+        results=tuple(replace(hook, r=hook.r - rows) for hook in hooks.results),
+        products=tuple(replace(hook, r=hook.r - rows) for hook in hooks.products),
+        operands=tuple(replace(hook, r=hook.r - rows) for hook in hooks.operands),
+        links=tuple(replace(hook, r=hook.r - rows) for hook in hooks.links),
+    )
 
 
 def never_read(low: LoweredLaunch, hooks: LaunchHooks) -> tuple[int, int, str] | None:

@@ -4,13 +4,14 @@ What it follows itself: phases of untouched configuration, with any values in SR
 not protected and no cell is stuck). What strikes a configuration word, a register, a value within an element or a link
 is handed, a launch at a time, to the machine that moves words: to a window of it over the struck cores where such a
 window can be believed (`delegation`), and the rest of the cores are followed here as if nothing had struck; otherwise
-to the whole of it, which runs the launch from the state at its start. Where the rectangle is too large for that, the
-count interpreter says how a launch stalls, without values.
+to the whole of it, which runs the launch from the state at its start. How a launch stalls, the count interpreter says
+without values; they are worked out when somebody asks for them, unless the rectangle is too large for that.
 After a launch whose control state is as it should be, the tensors are read back and the fast way goes on.
 """
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -22,6 +23,7 @@ import numpy.typing as npt
 
 from yieldkit.emulator.actions import in_tables
 from yieldkit.emulator.code import ZERO
+from yieldkit.emulator.count_gates import STEPS
 from yieldkit.emulator.counted import Counted
 from yieldkit.emulator.counts import count_launch
 from yieldkit.emulator.crossings import Crossings
@@ -31,18 +33,22 @@ from yieldkit.emulator.hooks import LaunchHooks, SramHook
 from yieldkit.emulator.host_words import check_input, inputs_of
 from yieldkit.emulator.isa import COLOURS, HEADER_WORDS
 from yieldkit.emulator.kernels.table import run_table
+from yieldkit.emulator.later import LateArrays, LateRun
 from yieldkit.emulator.layouts import OUT, STREAM, SUM, Layout, Plan, Widen, compact_blocks
 from yieldkit.emulator.links import LinkGuard
 from yieldkit.emulator.lowering import Lowered, LoweredLaunch
 from yieldkit.emulator.machine import LaunchResult, Machine
 from yieldkit.emulator.part_runs import (
+    Part,
     PartMachine,
     links_from_start,
     logged_from_start,
     never_read,
     part_of,
+    shifted,
     streams_of,
     struck_part,
+    struck_rows,
 )
 from yieldkit.emulator.partials import CleanLaunch
 from yieldkit.emulator.plans import plans_of
@@ -61,6 +67,8 @@ WINDOW_FROM: Final = 32
 """Cores of a rectangle from which on a window and its golden traffic cost less than the whole."""
 DEEP: Final = 16
 """Words of a queue where the depth does not matter; chosen by measurement."""
+FEW_STEPS: Final = 256
+"""Steps of counts word by word on small rectangles; chosen by measurement."""
 LARGEST_BYTES: Final = 8 << 30
 """Memory of the machine's cores and queues that is still taken for a launch of the whole rectangle."""
 
@@ -78,7 +86,8 @@ class TensorExecutor:
         sequence: links number their words.
         guard: protection of links in full.
         sram_code: protection of SRAM.
-        parts: run only the phases word by word that a fault can touch, where that gives what the launch gives.
+        parts: run only the phases and rows word by word that a fault can touch, where that gives what the launch gives,
+            and settle launches that stall by counts.
 
     Attributes:
         handed_on: launches that were not followed here.
@@ -110,7 +119,9 @@ class TensorExecutor:
         """Struck words of protected SRAM by (r, c, address): wrong bits, and the word that was stored."""
         self.threads, self.parts = threads, parts
         self.keep_taps = taps
-        self.machine: Machine | None = None
+        self._machine: Machine | None = None
+        self._late: tuple[LoweredLaunch, LateRun] | None = None
+        """A launch that counts have settled, as long as nobody asks for the state that it has left the cores in."""
         self.resident = ""
         """Fingerprint of the tables in the cores, "" before the first launch."""
         self.window_from = window_from
@@ -131,6 +142,19 @@ class TensorExecutor:
             elif tensor.keep:
                 self.write(tensor.name, np.zeros((1, 1, *tensor.dims), np.float32))
 
+    @property
+    def machine(self) -> Machine | None:
+        """The machine that moves words, while its control state is not the clean one."""
+        if self._late is not None:
+            (low, late), self._late = self._late, None
+            self._machine = late.ended[0]
+            self._take_alive(low, self._machine)
+        return self._machine
+
+    @machine.setter
+    def machine(self, machine: Machine | None) -> None:
+        self._machine, self._late = machine, None
+
     def write(self, name: str, array: F32) -> None:
         """Put a tensor into the cores."""
         dims = self.lowered.tensors[name].dims
@@ -143,6 +167,8 @@ class TensorExecutor:
 
     def read(self, name: str) -> F32:
         """A tensor as `[rows, cols, *dims]`, copies spelled out."""
+        if self._late is not None:
+            self.machine  # noqa: B018  (brings the tensors up to date)
         array = self.arrays[name]
         return np.array(np.broadcast_to(array, (self.rows, self.cols, *array.shape[2:])), order="C")
 
@@ -228,24 +254,20 @@ class TensorExecutor:
 
     def _hand_on(self, low: LoweredLaunch, streams: Mapping[str, F32], hooks: LaunchHooks) -> LaunchResult:
         self.handed_on += 1
+        unread = self._unread(low, streams, hooks)
+        if unread is not None:
+            return unread
+        counted = None
+        if self.machine is None and (self.parts or self.rows * self.cols >= self.window_from):
+            counted = self._counted(low, hooks)
+            stalls = counted is not None and not counted.completed
+            if counted is not None and stalls and self.parts and self.sram_code == "none" and not self._too_large():
+                return self._settled_by_counts(low, streams, hooks, counted)
         result = self._in_part(low, streams, hooks)
         if result is not None:
             return result
-        if self.machine is None and self.rows * self.cols >= self.window_from:
-            # Only what concerns words and their order can end a launch in another way than clean.
-            control = hooks.routes or hooks.registers or hooks.indices or hooks.switches
-            struck = bool(control) or any(in_tables(low, hook.address) for hook in hooks.sram)
-            counted = None
+        if self.machine is None and (self.rows * self.cols >= self.window_from or counted is not None):
             lost = any(hook.drop or hook.duplicate for hook in hooks.links)
-            if struck or lost or hooks.withheld or any(hook.credit for hook in hooks.links):
-                counted = count_launch(
-                    self.lowered,
-                    low,
-                    hooks,
-                    queue_depth=self.queue_depth,
-                    guard=self.guard,
-                    sram_code=self.sram_code,
-                )
             # Where links number their words, a lost one shows at the router behind, which a window may not hold.
             seen = lost and self.guard.kind == "sequence"
             if (counted is None or counted.completed) and not (seen or hooks.withheld or self._lasts(low, hooks)):
@@ -263,10 +285,7 @@ class TensorExecutor:
             self.machine = self._loaded(low, self.arrays)
         result = self.machine.launch(low, streams, hooks)
         following = self._after(low)
-        self.arrays, self._layout = {}, {}
-        for name in self._alive_after(low, following):
-            self._put(name, compact_blocks(self.machine.read(name), self.lowered.tensors[name].over))
-        self._compare_constants()
+        self._take_alive(low, self.machine)
         wrong = {(*divmod(core, self.cols), address): bits for (core, address), bits in self.machine.wrong.items()}
         words = self.machine.state.sram.reshape(self.rows, self.cols, -1)
         golden = ZERO not in self.altered and self.machine.is_golden(following)
@@ -275,28 +294,63 @@ class TensorExecutor:
             self.machine, self.wrong = None, left
         return result
 
+    def _counted(self, low: LoweredLaunch, hooks: LaunchHooks) -> Counted | None:
+        """How a launch ends by counts; None where they do not tell, or nothing could end it otherwise than clean."""
+        # Only what concerns words and their order can.
+        control = hooks.routes or hooks.registers or hooks.indices or hooks.switches or hooks.withheld
+        struck = bool(control) or any(in_tables(low, hook.address) for hook in hooks.sram)
+        if not struck and not any(hook.drop or hook.duplicate or hook.credit for hook in hooks.links):
+            return None
+        return count_launch(
+            self.lowered,
+            low,
+            hooks,
+            queue_depth=self.queue_depth,
+            guard=self.guard,
+            sram_code=self.sram_code,
+            steps=STEPS if self.rows * self.cols >= self.window_from else FEW_STEPS,
+        )
+
+    def _settled_by_counts(
+        self, low: LoweredLaunch, streams: Mapping[str, F32], hooks: LaunchHooks, counted: Counted
+    ) -> LaunchResult:
+        """A launch that does not complete: its values are worked out when somebody asks for them."""
+        self.settled["counts"] += 1
+        for fed in inputs_of(low.launch):
+            if fed.stream not in hooks.withheld:
+                check_input(self.program, fed, streams[fed.stream])
+        late = self._later(low, streams, hooks)
+        self._late = (low, late)
+        scan = WindowScan(counted.scan(), lambda: late.state_hash)
+        outputs, taps = LateArrays(lambda: late.result.outputs), LateArrays(lambda: late.result.taps)
+        return LaunchResult(False, outputs, taps, counted.missing, scan)
+
+    def _plain(self, low: LoweredLaunch) -> bool:
+        """Whether a launch may be run in parts: where the same tables stay, what struck them does too."""
+        here = self.parts and self.sram_code == "none" and self.machine is None
+        return here and self._after(low).tables_id != low.tables_id
+
+    def _unread(self, low: LoweredLaunch, streams: Mapping[str, F32], hooks: LaunchHooks) -> LaunchResult | None:
+        """A launch in which a table word is struck that nobody reads any more; None where that is not so."""
+        unread = never_read(low, hooks) if self._plain(low) else None
+        if unread is None:
+            return None
+        self.settled["unread"] += 1
+        late = self._later(low, streams, hooks)
+        clean = self._follow(low, streams, LaunchHooks())
+        seen = LogicalScan(low.name, (), (), (unread,), (), (), False, "")
+        return LaunchResult(True, clean.outputs, clean.taps, scan=WindowScan(seen, lambda: late.state_hash))
+
     def _in_part(self, low: LoweredLaunch, streams: Mapping[str, F32], hooks: LaunchHooks) -> LaunchResult | None:
         """Run here all phases but those that the fault can touch (see `part_runs`); None where that is all of them."""
-        plain = self.parts and self.sram_code == "none"
-        # Where the same tables stay, what struck them does too.
-        if not plain or self.machine is not None or self._after(low).tables_id == low.tables_id:
+        if not self._plain(low) or (hooks.links and self.guard.kind != "none"):
             return None
-        if hooks.links and self.guard.kind != "none":
+        if self.rows * self.cols >= self.window_from or any(isinstance(phase, Gemv) for phase in low.launch.phases):
             return None
-        unread = never_read(low, hooks)
-        part = None
-        if unread is None and self.rows * self.cols < self.window_from:
-            part = struck_part(self.lowered, low, hooks, self.queue_depth)
-        if part is not None and any(isinstance(phase, Gemv) for phase in low.launch.phases):
-            return None
-        if unread is None and part is None:
-            return None
-        state_hash = self._hash_of_whole(low, streams, hooks)
+        part = struck_part(self.lowered, low, hooks, self.queue_depth)
         if part is None:
-            self.settled["unread"] += 1
-            clean = self._follow(low, streams, LaunchHooks())
-            seen = LogicalScan(low.name, (), (), () if unread is None else (unread,), (), (), False, "")
-            return LaunchResult(True, clean.outputs, clean.taps, scan=WindowScan(seen, state_hash))
+            return None
+        late = self._later(low, streams, hooks)
         self.settled["part"] += 1
         for fed in inputs_of(low.launch):
             check_input(self.program, fed, streams[fed.stream])
@@ -304,17 +358,20 @@ class TensorExecutor:
         taps: dict[str, F32] = {}
         self._phases(low, streams, LaunchHooks(), (0, part.first), outputs, taps)
         lost = any(hook.drop for hook in part.hooks.links)
+        if not lost and self._in_rows(low, streams, part, outputs, taps):
+            self._phases(low, streams, LaunchHooks(), (part.last + 1, len(low.launch.phases)), outputs, taps)
+            return LaunchResult(True, outputs, taps, scan=self._scan_of_values(low, late))
         # Where no word is lost, queues of any depth end alike, and deep ones make for fewer visits.
         depth = self.queue_depth if lost else max(self.queue_depth, DEEP)
         machine = PartMachine(self.lowered, queue_depth=depth, guard=self.guard)
-        alive = tuple(self.arrays)
+        alive = tuple(self.arrays) if lost else self._read_in(low, part)
         for name in alive:
             machine.write(name, self.arrays[name])
         short = part_of(self.lowered, low, part.first, part.last, alive)
         # Of the whole rectangle's state there is a hash if it is asked for.
-        machine.hashes = False
+        machine.hashed = False
         result = machine.launch(short, streams_of(short, streams), part.hooks)
-        machine.hashes = True
+        machine.hashed = True
         outputs |= result.outputs
         if "" in result.taps:
             taps = {"": logged_from_start(self.lowered, low, part, taps, machine)}
@@ -323,12 +380,58 @@ class TensorExecutor:
         scan = result.scan
         if scan is not None and scan.links:
             scan = replace(scan, links=links_from_start(self.lowered, low, part, scan.links, self.queue_depth))
-        known = None if scan is None else WindowScan(scan, state_hash)
+        known = None if scan is None else WindowScan(scan, lambda: late.state_hash)
         if not result.completed or not machine.is_golden(None) or machine.state.position.any():
             return self._ended_early(low, machine, replace(result, outputs=outputs, taps=taps, scan=known))
         self._take_part(low, part.first, part.last, machine)
         self._phases(low, streams, LaunchHooks(), (part.last + 1, len(low.launch.phases)), outputs, taps)
         return LaunchResult(True, outputs, taps, scan=known)
+
+    def _in_rows(
+        self,
+        low: LoweredLaunch,
+        streams: Mapping[str, F32],
+        part: Part,
+        outputs: dict[str, F32],
+        taps: dict[str, F32],
+    ) -> bool:
+        """Run a part of one phase here, and the rows that the fault can touch word by word; whether that can be."""
+        span = struck_rows(self.lowered, low, part)
+        if span is None:
+            return False
+        top, end = span[0], span[1] + 1
+        depth = max(self.queue_depth, DEEP)
+        machine = PartMachine(self.lowered, queue_depth=depth, guard=self.guard, rows=end - top)
+        alive = self._read_in(low, part)
+        for name in alive:
+            array = self.arrays[name]
+            machine.write(name, array if len(array) == 1 else array[top:end])
+        short = part_of(self.lowered, low, part.first, part.last, alive)
+        short = replace(short, role_of=short.role_of[top:end])
+        result = machine.launch(short, streams_of(short, streams), shifted(part.hooks, top))
+        clean = result.completed and machine.is_golden(None) and not machine.state.position.any()
+        shown = result.scan is not None and (result.scan.links or result.scan.config or result.scan.events)
+        if not clean or shown or "" in result.taps:
+            return False
+        self._phases(low, streams, LaunchHooks(), (part.first, part.last + 1), outputs, taps)
+        phase = low.launch.phases[part.first]
+        if phase.name in taps:
+            taps[phase.name][top:end] = result.taps[phase.name]
+        for name in written_by(phase):
+            if name in self.arrays:
+                whole = self.read(name)
+                whole[top:end] = machine.read(name)
+                self._put(name, compact_blocks(whole, self.lowered.tensors[name].over))
+        return True
+
+    def _read_in(self, low: LoweredLaunch, part: Part) -> tuple[str, ...]:
+        """Tensors that the phases of a part read or write, and constants: all that a change of values can reach."""
+        names = {name for phase in low.launch.phases[part.first : part.last + 1] for name in tensors_of(phase)}
+        return tuple(name for name in self.arrays if name in names or self.lowered.tensors[name].values)
+
+    def _scan_of_values(self, low: LoweredLaunch, late: LateRun) -> WindowScan:
+        """What a scan shows of a launch in which only values have changed."""
+        return WindowScan(LogicalScan(low.name, (), (), (), (), (), False, ""), lambda: late.state_hash)
 
     def _take_part(self, low: LoweredLaunch, first: int, last: int, machine: Machine) -> None:
         """What the phases of a part have written, in place of what was there; what ends with them is dropped."""
@@ -346,23 +449,26 @@ class TensorExecutor:
         # A part begins at a task of its own; who reads the cores now must find the header that the launch has.
         for core, place in enumerate(np.ndindex(self.rows, self.cols)):
             machine.state.sram[core, :HEADER_WORDS] = low.roles[low.role_of[place]].header
-        following = self._after(low)
-        self.arrays, self._layout = {}, {}
-        for name in self._alive_after(low, following):
-            self._put(name, compact_blocks(machine.read(name), self.lowered.tensors[name].over))
-        self._compare_constants()
+        self._take_alive(low, machine)
         return result
 
-    def _hash_of_whole(self, low: LoweredLaunch, streams: Mapping[str, F32], hooks: LaunchHooks) -> Callable[[], str]:
-        """What the hash of the whole rectangle's state will be, worked out when it is asked for."""
+    def _take_alive(self, low: LoweredLaunch, machine: Machine) -> None:
+        """Take the tensors that live on after a launch from the machine that has run it."""
+        self.arrays, self._layout = {}, {}
+        for name in self._alive_after(low, self._after(low)):
+            self._put(name, compact_blocks(machine.read(name), self.lowered.tensors[name].over))
+        self._compare_constants()
+
+    def _later(self, low: LoweredLaunch, streams: Mapping[str, F32], hooks: LaunchHooks) -> LateRun:
+        """A run of the whole rectangle from here, for whoever asks how it ends word by word."""
         start = {name: self.arrays[name].copy() for name in low.alive_at_start if name in self.arrays}
         fed = {name: array.copy() for name, array in streams.items()}
 
-        def state_hash() -> str:
-            whole = self._loaded(low, start).launch(low, fed, hooks).scan
-            return whole.state_hash if whole is not None else ""
+        def work() -> tuple[Machine, LaunchResult]:
+            machine = self._loaded(low, start)
+            return machine, machine.launch(low, fed, hooks)
 
-        return state_hash
+        return LateRun(work)
 
     def _struck_before(self, low: LoweredLaunch) -> LaunchHooks:
         """What struck words of earlier launches are to this one: words as stored, struck as it begins."""
@@ -446,7 +552,7 @@ class TensorExecutor:
             for name, array in self.arrays.items()
             if name in low.alive_at_start
         }
-        state_hash = self._hash_of_whole(low, streams, hooks)
+        late = self._later(low, streams, hooks)
         kept, self.keep_taps = self.keep_taps, True
         crossings, clean = self.traffic(low, streams)
         self.keep_taps = kept
@@ -486,7 +592,7 @@ class TensorExecutor:
             True,
             patched_outputs(self.lowered, low, window, clean.outputs),
             patched_sums(self.lowered, low, window, clean.taps),
-            scan=WindowScan(scan, state_hash),
+            scan=WindowScan(scan, lambda: late.state_hash),
         )
 
     def _take(self, name: str, window: Window) -> None:
@@ -501,7 +607,7 @@ class TensorExecutor:
     @property
     def pristine(self) -> bool:
         """Whether the cores hold nothing from before but the constants, as loaded."""
-        if self.machine is not None or self.altered or self.wrong:
+        if self._late is not None or self.machine is not None or self.altered or self.wrong:
             return False
         return all(tensor.values or not tensor.keep for tensor in self.lowered.tensors.values())
 
@@ -561,7 +667,7 @@ class TensorExecutor:
                 self._put(name, np.empty(shape, np.float32))
                 return
             start = self._plans.place[name]
-            array = self._memory[start : start + int(np.prod(shape))].reshape(shape)
+            array = self._memory[start : start + math.prod(shape)].reshape(shape)
             known = self._usual[name] = (array, _address(array))
         self._provide(name, layout, *known)
 

@@ -316,7 +316,8 @@ class Window(Machine):
         neighbour = self.neighbour[: self.inside].copy()
         neighbour[neighbour >= self.inside] = -1
         low = replace(self.low, role_of=self.low.role_of[box.top : box.bottom + 1, box.left : box.right + 1])
-        seen = scan_machine(state, neighbour, low, undrained=False)
+        # The hash is that of the whole, which is worked out when it is asked for.
+        seen = scan_machine(state, neighbour, low, undrained=False, hashed=False)
 
         def moved(rows: tuple[Any, ...]) -> tuple[Any, ...]:
             return tuple((row[0] + box.top, row[1] + box.left, *row[2:]) for row in rows)
