@@ -1,5 +1,5 @@
 """Figures of cheap trials: injections a second against PyTorchFI and against forward passes, trials of a training run
-against the whole of it, and what the 100,000th costs.
+against the whole of it, trials of forward campaigns, and what the last trials of a long campaign cost.
 
 Settings of both sides: one thread, fp32, batch 1, random bits of the words of a random layer, half of what a layer puts
 out (here after a bias, or where it is added to the residual stream), half of its weights. Rates are in CPU time of the
@@ -8,10 +8,13 @@ thread, the best of a few rounds by turns, since other work on the machine only 
 
 from __future__ import annotations
 
+import argparse
 import json
 import resource
 import statistics
+import tempfile
 import time
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -24,6 +27,7 @@ from yieldkit.burnin.trial import open_bench
 from yieldkit.emulator.job import Job
 from yieldkit.emulator.lowering import Lowered, lower
 from yieldkit.emulator.replay import Replay, Strike
+from yieldkit.faults import FAULT_KINDS
 from yieldkit.workloads.cnn import cnn_forward
 from yieldkit.workloads.gpt import gpt_forward
 from yieldkit.workloads.program import Compute, Gemm, written_by
@@ -31,6 +35,8 @@ from yieldkit.workloads.program import Compute, Gemm, written_by
 __all__ = ["cnn", "figures", "injection_rates", "strikes", "transformer"]
 
 COMMAND = "python -m tests.bench --only injections"
+TRIALS = 20_000
+"""Of the stored campaign; `python -m tests.bench.injections --decay --trials 100000` runs the long one."""
 SRAM_WORDS = 1 << 14
 """Of a core, so that 4 layers of width 128 with 64 tokens fit 8 of them (assumption: a core with 64 KB)."""
 
@@ -177,31 +183,82 @@ def training_trials(exit_: str, count: int = 120) -> dict[str, Any]:
     return _row(name, statistics.mean(mine), "s", peer=peer, peer_value=statistics.median(whole))
 
 
-def decay(count: int = 100_000, part: int = 1_000) -> list[dict[str, Any]]:
-    """Seconds of the last thousand injections of many against the first, and the memory between them."""
-    low = cnn()
-    replay, _ = replay_of(low)
-    events = strikes(low, replay, part)
-    replay.run(events)
-    seconds, held = [], []
-    for _ in range(count // part):
-        begin = time.thread_time()
-        replay.run(events)
-        seconds.append(time.thread_time() - begin)
-        held.append(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
-    edge = max(1, len(seconds) // 20)
-    first, last = statistics.median(seconds[:edge]), statistics.median(seconds[-edge:])
+def decay(trials: int = TRIALS) -> list[dict[str, Any]]:
+    """CPU seconds of the last thousand trials of a stored campaign against a thousand at its beginning, and the memory
+    between them. The first 500 trials are left out: there clean passes are made and code is compiled.
+    """
+    tables = {
+        "campaign": {"name": "decay", "seed": 1, "trials": trials, "round": 1_000, "chunk": 100},
+        "wafer": {"preset": "mini"},
+        "program": {"kind": "cnn_forward"},
+        "faults": {"kinds": {"sram_data": 3, "accumulator": 2}},
+    }
+    seen: list[tuple[int, float, float]] = []
+    with tempfile.TemporaryDirectory() as folder:
+        for step in Campaign.from_tables(tables, source="bench").iter_run(Path(folder) / "run", jobs=1):
+            seen.append((step.done, time.process_time(), _resident_mib()))
+    edges = [next(row for row in seen if row[0] >= done) for done in (500, 1_500, trials - 1_000)] + [seen[-1]]
+    first, last = ((b[1] - a[1]) / (b[0] - a[0]) for a, b in (edges[:2], edges[2:]))
+    name = f"{trials // 1_000}k"
+    peer = f"trials 501 to 1,500 of a stored campaign of {trials:,} forward trials (cnn_forward, values struck)"
     return [
-        _row("campaign_decay_100k", last, "s", peer="the first thousands of 100,000 injections", peer_value=first),
-        _row("campaign_growth_100k", held[-1] - held[0], "MiB"),
+        _row(f"campaign_decay_{name}", 1_000 * last, "s per 1,000", peer=peer, peer_value=1_000 * first),
+        _row(f"campaign_growth_{name}", edges[-1][2] - edges[1][2], "MiB"),
     ]
 
 
-def figures() -> list[dict[str, Any]]:
+def _resident_mib() -> float:
+    """Memory of this process that is in use now; its peak where the system does not say."""
+    try:
+        pages = int(Path("/proc/self/statm").read_text().split()[1])
+    except OSError:
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    return pages * resource.getpagesize() / (1 << 20)
+
+
+def forward_trials(kind: str, count: int = 600) -> dict[str, Any]:
+    """Trials a second of a forward campaign of all kinds of fault alike, against its clean steps, in CPU time."""
+    tables = {
+        "campaign": {"name": "forward", "seed": 1, "trials": 1},
+        "wafer": {"preset": "mini"},
+        "program": {"kind": kind},
+        "faults": {"kinds": dict.fromkeys(FAULT_KINDS, 1)},
+    }
+    bench = open_bench(Campaign.from_tables(tables, source="bench").spec)
+    assert isinstance(bench, EmulatorBench)
+    golden = bench.golden
+    for k in range(count, count + 200):
+        bench.trial(k)
+    begin = time.thread_time()
+    for k in range(count):
+        bench.trial(k).to_row()
+    mine = (time.thread_time() - begin) / count
+    job = Job.start(golden.lowered, checkpoint=golden.states.state(0), queue_depth=bench.queue_depth, taps=True)
+    begin = time.thread_time()
+    for _ in range(golden.steps):
+        job.run_step()
+    whole = time.thread_time() - begin
+    peer = f"the clean job of {golden.steps} steps, times a second"
+    return _row(f"trials_per_s_{kind}", 1 / mine, "1/s", peer=peer, peer_value=1 / whole)
+
+
+def figures(trials: int = TRIALS) -> list[dict[str, Any]]:
     """All rows."""
     with np.errstate(all="ignore"):
-        return [*injections(), training_trials("statistical"), training_trials("exact"), *decay()]
+        return [
+            *injections(),
+            training_trials("statistical"),
+            training_trials("exact"),
+            forward_trials("cnn_forward"),
+            forward_trials("gpt_forward"),
+            *decay(trials),
+        ]
 
 
 if __name__ == "__main__":
-    print(json.dumps(figures(), indent=2))
+    parser = argparse.ArgumentParser(prog="python -m tests.bench.injections")
+    parser.add_argument("--trials", type=int, default=TRIALS, help="of the campaign whose decay is measured")
+    parser.add_argument("--decay", action="store_true", help="measure the decay only")
+    options = parser.parse_args()
+    with np.errstate(all="ignore"):
+        print(json.dumps(decay(options.trials) if options.decay else figures(options.trials), indent=2))

@@ -153,6 +153,32 @@ def test_a_word_that_is_overwritten_before_it_is_read_changes_nothing():
     assert replay.trial(strike).phases == 0
 
 
+def test_rows_of_blocks_with_one_other_word_are_that_word_struck():
+    low, _, replay = made("bf16, two rows")
+    phases = list(low.program.phases)
+    rng = np.random.default_rng(9)
+    changed = 0
+    for number in [n for n, phase in enumerate(phases) if isinstance(phase, Gemm)]:
+        name = phases[number].y
+        row, mask = int(rng.integers(2)), 1 << int(rng.integers(10, 15))
+        struck = replay.trial(replay.word(number + 1, name, (row, 1), 5, 0xFFFFFFFF, mask))
+        blocks = replay.found(number + 1, name)[row:].copy()
+        word = blocks[0, 1].reshape(-1)[5:6]
+        word.view(np.uint32)[0] ^= np.uint32(mask if low.tensors[name].dtype == "fp32" else mask << 16)
+        several = replay.trial_of_rows(number + 1, name, row, blocks)
+        assert several.words == struck.words
+        assert several.outputs.keys() == struck.outputs.keys()
+        for stream, array in struck.outputs.items():
+            assert np.array_equal(bits(several.outputs[stream]), bits(array))
+        changed += struck.changed
+        with pytest.raises(BadInput, match="another shape"):
+            replay.trial_of_rows(number + 1, name, 1, np.concatenate([blocks, blocks]))
+    assert changed
+    read = {int(version) for version, _ in replay._reads} | set(replay.outputs.values())
+    for version in read:
+        assert np.array_equal(bits(replay._array(replay.work, version)), bits(replay.clean(version)))
+
+
 def test_programs_whose_tensors_live_on_are_refused():
     low = lower(gpt_decode(side=2, layers=1, width=8, heads=2, context=4, sequences=2, prompts=[[1, 2], [3, 4]]))
     with pytest.raises(BadInput, match="live on"):

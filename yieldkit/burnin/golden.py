@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from functools import cache
+from functools import cache, cached_property
 from pathlib import Path
 from typing import Any, Final
 
@@ -14,6 +14,7 @@ import numpy as np
 import yieldkit
 from yieldkit.burnin.exits import FULL, GOLDEN_AGAIN, NOT_A_NUMBER, STEADY, STOPPED, Steady, never_finite_again
 from yieldkit.burnin.golden_states import CHECK_EVERY, GoldenStates, states_folder
+from yieldkit.burnin.passes import Passes
 from yieldkit.diagnosis import Baseline
 from yieldkit.emulator.job import Job
 from yieldkit.emulator.lowering import Lowered
@@ -51,6 +52,11 @@ class Golden:
     baseline: Baseline
     clean: tuple[dict[str, Any], ...]
     _done: list[int] = field(default_factory=lambda: [0], repr=False, compare=False)
+
+    @cached_property
+    def passes(self) -> Passes:
+        """Trials of the job's steps, where these know nothing of each other."""
+        return Passes(self.lowered, self.placement, self.steps, self.result)
 
     def count_trial(self) -> None:
         """Count a trial; the hashes of the states are checked again every `CHECK_EVERY`.
@@ -195,6 +201,10 @@ def carry_out(golden: Golden, event: FaultEvent, *, queue_depth: int, steady: St
         steady: the statistical end; None for exact ends only.
     """
     golden.count_trial()
+    known = golden.passes.trial(event)
+    if known is not None:
+        # As below: the state after any step but the last is looked at, and it is the clean run's.
+        return Trial(known, FULL if event.step + 1 == golden.steps else GOLDEN_AGAIN, 1)
     # The logits of a clean decode that are not finite are not known step by step.
     start = 0 if golden.result.symptoms.logit_nonfinite else min(event.step, golden.steps - 1)
     plan = FaultPlan([event], golden.placement)

@@ -17,6 +17,7 @@ import struct
 import tempfile
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Final, Self
 
@@ -57,7 +58,7 @@ class _Place:
     shape: tuple[int, ...]
     start: int
 
-    @property
+    @cached_property
     def bytes(self) -> int:
         return (8 if self.table == "tokens" else 4) * math.prod(self.shape)
 

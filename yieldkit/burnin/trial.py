@@ -230,7 +230,7 @@ def _plain(value: Any) -> Any:
     if exact is dict or isinstance(value, Mapping):
         return {str(name): _plain(item) for name, item in value.items()}
     if isinstance(value, list | tuple):
-        return [_plain(item) for item in value]
+        return list(value) if set(map(type, value)) <= _PLAIN else [_plain(item) for item in value]
     if isinstance(value, float):
         # A subclass such as numpy's float64 must print as a plain number.
         return _plain(float(value))

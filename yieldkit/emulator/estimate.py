@@ -7,6 +7,7 @@ works cycles out properly.
 
 from __future__ import annotations
 
+import weakref
 from typing import Final
 
 from yieldkit.emulator.lowering import Lowered, LoweredLaunch
@@ -16,6 +17,7 @@ from yieldkit.workloads.program import AllReduce, ChainAccumulate, Compute, Gemm
 __all__ = ["estimated_cycles"]
 
 _RAMP_CYCLES: Final = 2
+_KEPT: dict[int, int] = {}
 
 
 def _launch(lowered: Lowered, low: LoweredLaunch) -> int:
@@ -37,5 +39,9 @@ def _launch(lowered: Lowered, low: LoweredLaunch) -> int:
 
 
 def estimated_cycles(lowered: Lowered) -> int:
-    """Estimated cycles of one pass over all launches."""
-    return sum(_launch(lowered, low) for low in lowered.launches)
+    """Estimated cycles of one pass over all launches; kept as long as the program is."""
+    key = id(lowered)
+    if key not in _KEPT:
+        _KEPT[key] = sum(_launch(lowered, low) for low in lowered.launches)
+        weakref.finalize(lowered, _KEPT.pop, key, None)
+    return _KEPT[key]

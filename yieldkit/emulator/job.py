@@ -41,7 +41,7 @@ from yieldkit.workloads.batches import batch_of
 from yieldkit.workloads.parameters import parameters_of
 from yieldkit.workloads.program import Gemm, StreamIn
 
-__all__ = ["EXECUTORS", "HookSource", "Job", "StepResult"]
+__all__ = ["EXECUTORS", "HookSource", "Job", "StepResult", "greedy"]
 
 F32 = npt.NDArray[np.float32]
 _U32: Final = np.uint32
@@ -201,7 +201,7 @@ class Job:
             report = self.memoryx.report(result.outputs)
             if any(item["form"] == "logits" for item in self.lowered.program.job["outputs"]):
                 logits = self.logits(result.outputs)
-                self.tokens.append(_greedy(logits.reshape(-1, logits.shape[-1])))
+                self.tokens.append(greedy(logits.reshape(-1, logits.shape[-1])))
         self.step += 1
         return replace(result, report=report)
 
@@ -381,7 +381,7 @@ class Job:
         if result.stopped is not None:
             return result
         logits = self.logits(result.outputs)
-        self.tokens.append(_greedy(logits))
+        self.tokens.append(greedy(logits))
         self.step += 1
         bad = "" if np.isfinite(logits).all() else "logits"
         return replace(result, report=StepReport(float("nan"), nonfinite=bad))
@@ -459,7 +459,7 @@ def _resident(rows: int, cols: int, dtype: str, item: Mapping[str, Any], weights
     return np.ascontiguousarray(matrix.reshape(cols, k // cols, rows, n // rows).transpose(2, 0, 1, 3))
 
 
-def _greedy(logits: F32) -> npt.NDArray[np.int64]:
+def greedy(logits: F32) -> npt.NDArray[np.int64]:
     """Symbol with the largest logit, the lowest of equals; NaNs never win."""
     best: npt.NDArray[np.int64] = np.where(np.isnan(logits), -np.inf, logits).argmax(axis=1).astype(np.int64)
     return best

@@ -65,6 +65,14 @@ class Role:
     first_task: npt.NDArray[np.int32]
     taps: npt.NDArray[np.bool_]
 
+    @cached_property
+    def elements(self) -> int:
+        """Elements that all tasks run when nothing is wrong."""
+        tasks = self.tables[: 2 * self.n_tasks].reshape(-1, 2)
+        descriptors = self.tables[2 * self.n_tasks :].reshape(-1, 4)
+        extents = (descriptors[:, 1:] & 0xFFFF).astype(np.int64).prod(axis=1)
+        return int(extents[tasks[:, 1] & 0x3FF].sum()) if len(tasks) else 0
+
 
 @dataclass(frozen=True)
 class WordMeaning:

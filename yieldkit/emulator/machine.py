@@ -6,7 +6,6 @@ hands it the launches it does not follow itself.
 
 from __future__ import annotations
 
-import weakref
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
@@ -21,7 +20,7 @@ from yieldkit.emulator.kernels import cells, strikes
 from yieldkit.emulator.kernels import machine as kernel
 from yieldkit.emulator.kernels.link_faults import places_lost
 from yieldkit.emulator.links import LinkGuard, fed_by_cores, link_rows
-from yieldkit.emulator.lowering import Lowered, LoweredLaunch, Role
+from yieldkit.emulator.lowering import Lowered, LoweredLaunch
 from yieldkit.emulator.scan import DETECTED, LogicalScan, scan_machine
 from yieldkit.emulator.trace import Trace
 from yieldkit.emulator.triggers import core_rows, new_triggers
@@ -79,9 +78,6 @@ class Machine:
         rows: rows of the rectangle in place of the program's, for phases in which rows do not talk to each other.
     """
 
-    hashed = True
-    """Whether scans hash the whole state."""
-
     def __init__(
         self,
         lowered: Lowered,
@@ -106,6 +102,8 @@ class Machine:
         self.wrong: dict[tuple[int, int], int] = {}
         """Wrong bits of struck words in protected SRAM, check bits from bit 32 up, by (core, address)."""
         self.loaded = ""
+        self.hashed = True
+        """Whether scans hold the hash of the whole state."""
         self.ended = True
         """Whether the last launch came to rest; words may go round for ever."""
         self.surplus: dict[tuple[int, int, int], npt.NDArray[np.uint32]] = {}
@@ -474,19 +472,4 @@ def _neighbours(rows: int, cols: int) -> npt.NDArray[np.int64]:
 
 def clean_elements(low: LoweredLaunch) -> npt.NDArray[np.int64]:
     """int64[roles]: elements that all tasks of a role run when nothing is wrong."""
-    return np.array([_elements_of(role) for role in low.roles], np.int64)
-
-
-_ELEMENTS: dict[int, int] = {}
-
-
-def _elements_of(role: Role) -> int:
-    """Elements that all tasks of a role run; worked out once for as long as the role lives."""
-    key = id(role)
-    if key not in _ELEMENTS:
-        tasks = role.tables[: 2 * role.n_tasks].reshape(-1, 2)
-        descriptors = role.tables[2 * role.n_tasks :].reshape(-1, 4)
-        extents = (descriptors[:, 1:] & 0xFFFF).astype(np.int64).prod(axis=1)
-        _ELEMENTS[key] = int(extents[tasks[:, 1] & 0x3FF].sum()) if len(tasks) else 0
-        weakref.finalize(role, _ELEMENTS.pop, key, None)
-    return _ELEMENTS[key]
+    return np.array([role.elements for role in low.roles], np.int64)

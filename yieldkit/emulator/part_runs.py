@@ -241,12 +241,8 @@ def links_from_start(
 
 
 class PartMachine(Machine):
-    """A machine that keeps what its last launch logged, for launches that end in the middle of a product.
+    """A machine that keeps what its last launch logged, for launches that end in the middle of a product."""
 
-    Its scans are not hashed: the hash of a part is not that of the launch.
-    """
-
-    hashed = False
     log: kernel.Taps
 
     def _tapped(self, low: LoweredLaunch, taps: kernel.Taps) -> dict[str, F32]:

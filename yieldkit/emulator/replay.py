@@ -447,6 +447,28 @@ class Replay:
             self._t_products, self._box, self._touched, self._scratch, self._room, PANEL,
         )  # fmt: skip
 
+    def trial_of_rows(self, phase: int, name: str, first: int, blocks: F32) -> Outcome | None:
+        """Carry out a trial in which rows of cores hold other blocks of a tensor when a phase begins.
+
+        Args:
+            phase: number of the phase, counted over the program.
+            name: tensor; one that a phase before has written.
+            first: row of the first block.
+            blocks: [rows, cols, *dims], numbers that the tensor's format holds.
+
+        Returns:
+            what came out; None where cores share their copies of the tensor.
+        """
+        at = self._at[phase].get(name)
+        version = None if at is None else self._versions[at]
+        if at is None or version is None or version.shape[0] != self.lowered.program.rows:
+            return None
+        if version.shape[1:] != blocks.shape[1:] or first + len(blocks) > version.shape[0]:
+            raise BadInput("blocks of another shape", value=blocks.shape)
+        place = version.offset + first * (version.size // version.shape[0])
+        self.work[place : place + blocks.size] = blocks.reshape(-1)
+        return self.trial(Strike((kernel.BLOCK, phase, at, 0, first, first + len(blocks))))
+
     def trial(self, strike: Strike) -> Outcome:
         """Carry out one trial and keep what came out of it."""
         event = np.array(strike.row, np.int64)
@@ -461,6 +483,16 @@ class Replay:
             self._t_products, self._box, self._touched,
         )  # fmt: skip
         return Outcome(last, phases, changed, words, nonfinite, outputs, sums)
+
+    def clean(self, version: int) -> F32:
+        """An array of the clean pass, one of `outputs` or `taps`, read-only."""
+        v = self._versions[version]
+        return self.golden[v.offset : v.offset + v.size].reshape(v.shape)
+
+    def found(self, phase: int, name: str) -> F32 | None:
+        """A tensor that the clean pass has when a phase begins, counted over the program; None where it has none."""
+        version = self._at[phase].get(name)
+        return None if version is None else self.clean(version)
 
     def output(self, name: str) -> F32:
         """An output stream of the clean pass."""

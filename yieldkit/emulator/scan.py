@@ -62,7 +62,7 @@ def scan_machine(
     hashed: bool = True,
 ) -> LogicalScan:
     """Read the cores as a technician's scan does; `wrong`: bits of struck words of protected SRAM, by (core, address),
-    which a scan, reading through the code, sees in the hash only; `hashed`: hash the state ("" otherwise).
+    which a scan, reading through the code, sees in the hash only. `hashed` False leaves the hash empty.
     """
     cols = low.role_of.shape[1]
 

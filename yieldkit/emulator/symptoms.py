@@ -7,7 +7,7 @@ are read when a run stops making progress. Sites are *physical*: that is what a 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, fields, is_dataclass
+from dataclasses import dataclass, fields
 from typing import Any, Final, Self
 
 from yieldkit.errors import BadInput
@@ -30,6 +30,7 @@ COMPLETED: Final = "COMPLETED"
 STALL_DETECTED: Final = "STALL_DETECTED"
 CRASH_DETECTED: Final = "CRASH_DETECTED"
 CORRUPTION_DETECTED: Final = "CORRUPTION_DETECTED"
+_WHOLE: Final = frozenset((int, str))
 REPAIRED: Final = frozenset(("crc", "ecc_corrected"))
 """Events of checks that have repaired what they saw."""
 
@@ -174,7 +175,7 @@ class Symptoms:
 
     def to_dict(self) -> dict[str, Any]:
         """Plain lists, numbers and strings; non-finite numbers become the strings "nan", "inf", "-inf"."""
-        return {name: _plain(getattr(self, name)) for name in _FIELDS}
+        return _fields(self)
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Self:
@@ -213,10 +214,14 @@ class Symptoms:
             raise BadInput(f"symptoms cannot be read: {error}") from error
 
 
-_FIELDS: Final = tuple(field.name for field in fields(Symptoms))
+def _fields(item: Any) -> dict[str, Any]:
+    # Not asdict, which copies every number of a campaign's hundred thousands of tokens and losses by itself.
+    return {name: _plain(getattr(item, name)) for name in item.__dataclass_fields__}
 
 
 def _plain(value: Any) -> Any:
+    if type(value) is tuple and set(map(type, value)) <= _WHOLE:
+        return list(value)
     if isinstance(value, float):
         if value != value:
             return "nan"
@@ -225,9 +230,4 @@ def _plain(value: Any) -> Any:
         return value
     if isinstance(value, tuple | list):
         return [_plain(item) for item in value]
-    if isinstance(value, dict):
-        return {name: _plain(item) for name, item in value.items()}
-    if is_dataclass(value):
-        # Of words and whole numbers, in the order of their fields.
-        return dict(vars(value))
-    return value
+    return _fields(value) if hasattr(value, "__dataclass_fields__") else value

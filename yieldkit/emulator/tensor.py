@@ -368,7 +368,10 @@ class TensorExecutor:
         for name in alive:
             machine.write(name, self.arrays[name])
         short = part_of(self.lowered, low, part.first, part.last, alive)
+        # Of the whole rectangle's state there is a hash if it is asked for.
+        machine.hashed = False
         result = machine.launch(short, streams_of(short, streams), part.hooks)
+        machine.hashed = True
         outputs |= result.outputs
         if "" in result.taps:
             taps = {"": logged_from_start(self.lowered, low, part, taps, machine)}

@@ -7,7 +7,7 @@ machine: a site that the map bypasses, or that lies outside the program's rectan
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any, Final, Self
 
 from yieldkit.emulator.hooks import (
@@ -191,7 +191,7 @@ class FaultEvent:
 
     def to_dict(self) -> dict[str, Any]:
         """Plain numbers and strings."""
-        return asdict(self)
+        return {name: getattr(self, name) for name in self.__dataclass_fields__}
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Self:

@@ -26,7 +26,8 @@ S_READS, S_READS_END, S_WRITES, S_WRITES_END = 6, 7, 8, 9
 P_X, P_KC, P_TILES, P_PACKED, P_COLUMNS, P_Y, P_NC, P_SUMS, P_FMT, P_ADDS, P_LINES = range(11)
 # Columns of `events`: what is struck, before which step, which version or product, element, bits kept, bits XORed.
 E_KIND, E_STEP, E_WHAT, E_ELEMENT, E_KEEP, E_MASK = range(6)
-WORD, WEIGHT = 0, 1
+WORD, WEIGHT, BLOCK = 0, 1, 2
+"""A block is changed by the caller before the trial: rows E_KEEP to E_MASK - 1 of a version."""
 # Columns of `outcomes`.
 O_LAST, O_RUN, O_CHANGED, O_NONFINITE, O_WORDS = range(5)
 """Last step that ran (-1: none), steps run, outputs that differ, their non-finite words, their words that differ."""
@@ -140,6 +141,10 @@ def run_event(event, golden, work, packed, steps, reads, writes, versions, base,
         line = event[E_ELEMENT] % block // version[V_WORDS]
         row = event[E_ELEMENT] // (block * version[V_COLS])
         count = _mark(v, row, row + 1, line, line + 1, box, touched, count)
+        horizon = version[V_LAST]
+    elif event[E_KIND] == BLOCK:
+        version = versions[event[E_WHAT]]
+        count = _mark(event[E_WHAT], event[E_KEEP], event[E_MASK], np.int64(0), version[V_LINES], box, touched, count)
         horizon = version[V_LAST]
     else:
         struck_product = event[E_WHAT]
