@@ -54,7 +54,7 @@ def seen(result):
     return result.digest, stopped, scans, result.report
 
 
-@pytest.mark.parametrize("kind", ["accumulator", "link_flip", "link_drop", "sram_code"])
+@pytest.mark.parametrize("kind", ["accumulator", "link_flip", "link_drop", "sram_code", "register", "route"])
 def test_parts_give_what_whole_launches_give(kind):
     _, placement, sampler = setting()
     settled: Counter[str] = Counter()
@@ -71,7 +71,8 @@ def test_parts_give_what_whole_launches_give(kind):
         settled.update(mine.executor.settled)
         assert "part" not in other.executor.settled
         assert "unread" not in other.executor.settled
-    assert settled[{"sram_code": "unread", "link_drop": "counts"}.get(kind, "part")] >= 4
+    usual = {"sram_code": "unread", "link_drop": "counts", "register": "core", "route": "core"}
+    assert settled[usual.get(kind, "part")] >= 4
 
 
 def differing(one, other):

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cache
 from typing import Any, Final, Protocol, runtime_checkable
 
 import numpy as np
@@ -20,6 +21,7 @@ import numpy.typing as npt
 
 from yieldkit.emulator.formats import decode_words, encode_words, round_to
 from yieldkit.emulator.host_words import expected_lists, input_shape, inputs_of, outputs_of, words_in
+from yieldkit.emulator.later import LateArrays
 from yieldkit.emulator.lowering import LoweredLaunch
 from yieldkit.emulator.machine import LaunchResult
 from yieldkit.emulator.memoryx import MemoryX
@@ -193,16 +195,23 @@ def struck_outputs(program: Program, launch: Launch, result: LaunchResult, hooks
 
     A launch whose every core has ended is not complete for the host while a tensor is missing.
     """
-    outputs, missing = dict(result.outputs), dict(result.missing)
-    for phase in outputs_of(launch):
-        mine = [hook for hook in hooks if hook.stream == phase.stream]
-        if any(hook.drop for hook in mine):
-            outputs.pop(phase.stream, None)
-            missing[phase.stream] = _words_out(program, phase)
-        elif mine and phase.stream in outputs:
-            outputs[phase.stream] = _struck(outputs[phase.stream], mine, _format_out(program, phase))
+    dropped = {hook.stream for hook in hooks if hook.drop}
+    missing = dict(result.missing)
+    missing |= {phase.stream: _words_out(program, phase) for phase in outputs_of(launch) if phase.stream in dropped}
+
+    @cache
+    def outputs() -> dict[str, F32]:
+        arrived = {stream: array for stream, array in result.outputs.items() if stream not in dropped}
+        for phase in outputs_of(launch):
+            mine = [hook for hook in hooks if hook.stream == phase.stream]
+            if mine and phase.stream in arrived:
+                arrived[phase.stream] = _struck(arrived[phase.stream], mine, _format_out(program, phase))
+        return arrived
+
     completed = result.completed and len(missing) == len(result.missing)
-    return replace(result, completed=completed, outputs=outputs, missing=tuple(missing.items()))
+    # Of a launch that did not complete nobody may ever look at them.
+    given = outputs() if result.completed else LateArrays(outputs)
+    return replace(result, completed=completed, outputs=given, missing=tuple(missing.items()))
 
 
 def lost_streams(
