@@ -26,7 +26,8 @@ from yieldkit.emulator.kernels.line_product import LINES, PANEL
 from yieldkit.emulator.layouts import OUT, STREAM, SUM, Plan
 from yieldkit.emulator.line_tables import line_table, lines_of
 from yieldkit.emulator.lowering import Lowered, LoweredLaunch
-from yieldkit.emulator.tensor import TensorExecutor, _address, _dense
+from yieldkit.emulator.tensor import TensorExecutor
+from yieldkit.emulator.whole_tensors import address_of, dense
 from yieldkit.errors import BadInput
 from yieldkit.workloads.program import (
     AllReduce,
@@ -178,7 +179,7 @@ class Replay:
         strides: tuple[int, ...] = ()
         local: dict[int, int] = {}
         if isinstance(phase, Gemm | StreamIn):
-            stream = _dense(streams[phase.stream])
+            stream = dense(streams[phase.stream])
             strides = tuple(stride // 4 for stride in stream.strides)
             flat = stream if stream.flags.c_contiguous else stream.T
             if isinstance(phase, StreamIn):
@@ -361,7 +362,7 @@ class Replay:
         addresses = np.zeros((count, max(self.number.values(), default=2) + 1), np.int64)
         for step, local in enumerate(self._locals):
             for index, place in local.items():
-                addresses[step, index] = _address(self.work) + 4 * self._versions[place].offset
+                addresses[step, index] = address_of(self.work) + 4 * self._versions[place].offset
         self._t_addresses = addresses
         longest = max((len(table[0]) for table in self._tables), default=1)
         self._box = np.zeros((len(self._versions), 4), np.int64)

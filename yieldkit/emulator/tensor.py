@@ -11,10 +11,8 @@ After a launch whose control state is as it should be, the tensors are read back
 
 from __future__ import annotations
 
-import math
 from collections import Counter
 from collections.abc import Callable, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from typing import Final
 
@@ -32,9 +30,8 @@ from yieldkit.emulator.formats import decode_words, encode_words
 from yieldkit.emulator.hooks import LaunchHooks, SramHook
 from yieldkit.emulator.host_words import check_input, inputs_of
 from yieldkit.emulator.isa import COLOURS, HEADER_WORDS
-from yieldkit.emulator.kernels.table import run_table
 from yieldkit.emulator.later import LateArrays, LateRun
-from yieldkit.emulator.layouts import OUT, STREAM, SUM, Layout, Plan, Widen, compact_blocks
+from yieldkit.emulator.layouts import compact_blocks
 from yieldkit.emulator.links import LinkGuard
 from yieldkit.emulator.lowering import Lowered, LoweredLaunch
 from yieldkit.emulator.machine import LaunchResult, Machine
@@ -51,13 +48,13 @@ from yieldkit.emulator.part_runs import (
     struck_rows,
 )
 from yieldkit.emulator.partials import CleanLaunch
-from yieldkit.emulator.plans import plans_of
 from yieldkit.emulator.reference import ReferenceExecutor
 from yieldkit.emulator.scan import LogicalScan
 from yieldkit.emulator.secded import read_pattern
+from yieldkit.emulator.whole_tensors import WholeTensors
 from yieldkit.emulator.windows import Window
 from yieldkit.errors import BadInput
-from yieldkit.workloads.program import Compute, Gemm, Gemv, Phase, StreamIn, StreamOut, WGrad, tensors_of, written_by
+from yieldkit.workloads.program import Compute, Gemv, StreamIn, tensors_of, written_by
 
 __all__ = ["ReferenceExecutor", "TensorExecutor"]
 
@@ -73,7 +70,7 @@ LARGEST_BYTES: Final = 8 << 30
 """Memory of the machine's cores and queues that is still taken for a launch of the whole rectangle."""
 
 
-class TensorExecutor:
+class TensorExecutor(WholeTensors):
     """Launches on whole tensors, handing on what it does not follow.
 
     Args:
@@ -108,17 +105,14 @@ class TensorExecutor:
         sram_code: str = "none",
         parts: bool = True,
     ) -> None:
-        if threads < 1:
-            raise BadInput("threads must be at least 1", value=threads)
-        self.lowered = lowered
+        super().__init__(lowered, threads=threads, taps=taps)
         self.program = lowered.program
         self.rows, self.cols = self.program.rows, self.program.cols
         self.queue_depth = queue_depth
         self.guard, self.sram_code = LinkGuard.of(guard, sequence=sequence), sram_code
         self.wrong: dict[tuple[int, int, int], tuple[int, int]] = {}
         """Struck words of protected SRAM by (r, c, address): wrong bits, and the word that was stored."""
-        self.threads, self.parts = threads, parts
-        self.keep_taps = taps
+        self.parts = parts
         self._machine: Machine | None = None
         self._late: tuple[LoweredLaunch, LateRun] | None = None
         """A launch that counts have settled, as long as nobody asks for the state that it has left the cores in."""
@@ -128,14 +122,6 @@ class TensorExecutor:
         self.largest_bytes = largest_bytes
         self.handed_on = 0
         self.settled: Counter[str] = Counter()
-        self.arrays: dict[str, F32] = {}
-        self.altered: frozenset[str] = frozenset()
-        self._plans = plans_of(lowered)
-        self._layout: dict[str, Layout] = {}
-        self._addresses = np.zeros(len(self._plans.setting.number) + SUM + 1, np.int64)
-        self._memory = np.empty(self._plans.room, np.float32)
-        self._usual: dict[str, tuple[F32, int]] = {}
-        self._sums = np.empty(0, np.float32)
         for tensor in lowered.tensors.values():
             if tensor.values:
                 self._put(tensor.name, self._plans.constants[tensor.name])
@@ -643,96 +629,3 @@ class TensorExecutor:
         self._put(meaning.name, array)
         if meaning.kind == "constant":
             self.altered |= {meaning.name}
-
-    def _put(self, name: str, array: F32) -> None:
-        self._provide(name, (array.shape[0], array.shape[1]), array, _address(array))
-
-    def _provide(self, name: str, layout: Layout, array: F32, address: int) -> None:
-        self.arrays[name] = array
-        self._layout[name] = layout
-        self._addresses[self._plans.setting.number[name]] = address
-
-    def _drop(self, name: str) -> None:
-        if name in self.arrays:
-            del self.arrays[name], self._layout[name]
-
-    def _make(self, name: str, layout: Layout) -> None:
-        """An array for what a phase writes: in the memory laid out beforehand, or of its own where copies differ."""
-        if self._layout.get(name) == layout:
-            return
-        known = self._usual.get(name)
-        if known is None or known[0].shape[:2] != layout:
-            shape = (*layout, *self.lowered.tensors[name].dims)
-            if name not in self._plans.place or layout != self._plans.setting.usual(name):
-                self._put(name, np.empty(shape, np.float32))
-                return
-            start = self._plans.place[name]
-            array = self._memory[start : start + math.prod(shape)].reshape(shape)
-            known = self._usual[name] = (array, _address(array))
-        self._provide(name, layout, *known)
-
-    def _widen(self, layouts: Mapping[str, Layout]) -> None:
-        """Copies that come to differ: from here on every core has its own."""
-        for name, layout in layouts.items():
-            array = self.arrays[name]
-            self._put(name, np.array(np.broadcast_to(array, (*layout, *array.shape[2:])), order="C"))
-
-    def _plan(self, number: int, strides: tuple[int, ...]) -> Plan:
-        while True:
-            try:
-                return self._plans.plan(number, self._layout, self.altered, (strides, self.keep_taps))
-            except Widen as need:
-                self._widen(need.layouts)
-
-    def _run(
-        self, number: int, phase: Phase, streams: Mapping[str, F32], outputs: dict[str, F32], taps: dict[str, F32]
-    ) -> None:
-        strides: tuple[int, ...] = ()
-        stream = None
-        if isinstance(phase, Gemm | StreamIn):
-            # Kept until the end of the phase: only its address is handed on.
-            stream = _dense(streams[phase.stream])
-            strides = tuple(stride // 4 for stride in stream.strides)
-            self._addresses[STREAM] = _address(stream)
-        plan = self._plan(number, strides)
-        for name, layout in plan.writes:
-            self._make(name, layout)
-        if plan.sums:
-            sums = self._scratch(plan.sums)
-            self._addresses[SUM] = _address(sums)
-            if self.keep_taps and isinstance(phase, Gemm | Gemv):
-                taps[phase.name] = sums
-        if plan.out and isinstance(phase, WGrad | StreamOut):
-            out = outputs[phase.stream] = np.empty(plan.out, np.float32)
-            self._addresses[OUT] = _address(out)
-        if plan.product is not None:
-            self._multiply(plan.product)
-        if plan.table is not None:
-            run_table(plan.table, self._addresses, 0, 1)
-
-    def _scratch(self, shape: tuple[int, ...]) -> F32:
-        if self.keep_taps:
-            return np.empty(shape, np.float32)
-        size = int(np.prod(shape))
-        if self._sums.size < size:
-            self._sums = np.empty(size, np.float32)
-        return self._sums[:size]
-
-    def _multiply(self, table: npt.NDArray[np.int64]) -> None:
-        if self.threads == 1:
-            run_table(table, self._addresses, 0, 1)
-            return
-        with ThreadPoolExecutor(self.threads) as pool:
-            shares = range(self.threads)
-            list(pool.map(lambda share: run_table(table, self._addresses, share, self.threads), shares))
-
-
-def _address(array: F32) -> int:
-    return int(array.__array_interface__["data"][0])
-
-
-def _dense(array: F32) -> F32:
-    """The array, or a copy without gaps; a transposed one stays as it is."""
-    if array.dtype == np.float32 and (array.flags.c_contiguous or (array.ndim == 2 and array.flags.f_contiguous)):
-        return array
-    return np.ascontiguousarray(array, np.float32)
