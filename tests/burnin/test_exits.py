@@ -74,7 +74,7 @@ def test_a_difference_to_the_long_way_is_an_error_that_names_the_replay(monkeypa
     made = bench(way=1.0)
     names = iter(["BENIGN", "SPIKE"])
     monkeypatch.setattr(emulator_bench, "label_of", lambda *_: next(names))
-    with np.errstate(all="ignore"), pytest.raises(RuntimeError, match=r"trial 3 .*burnin replay FOLDER 3"):
+    with np.errstate(all="ignore"), pytest.raises(RuntimeError, match=r"trial 3 .*burnin replay FOLDER --trial 3"):
         made.trial(3)
 
 

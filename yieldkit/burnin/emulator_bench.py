@@ -183,7 +183,7 @@ class EmulatorBench:
             fields = [name for name in mine if canonical_json(mine[name]) != canonical_json(other[name])]
             raise RuntimeError(
                 f"trial {k} gives {label} and the long way {named} ({', '.join(fields) or 'the label'}); this is "
-                f"an error in yieldkit: run 'yieldkit burnin replay FOLDER {k}' to see it again"
+                f"an error in yieldkit: run 'yieldkit burnin replay FOLDER --trial {k}' to see it again"
             )
 
     def _model(self, event: FaultEvent, rng: np.random.Generator) -> tuple[FaultEvent, str]:

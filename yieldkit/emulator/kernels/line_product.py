@@ -11,7 +11,7 @@ from numba import njit, types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-from yieldkit.emulator.kernels.register_block import load_at, store_at
+from yieldkit.emulator.kernels.register_block import emit_loop, load_at, store_at
 from yieldkit.emulator.kernels.scalar import canon, round_bf16, round_fp16
 
 LANES = 8
@@ -24,23 +24,6 @@ _FLOAT = ir.FloatType()
 _WORD = ir.IntType(32)
 _INDEX = ir.IntType(64)
 _VECTOR = ir.VectorType(_FLOAT, LANES)
-
-
-def _loop(builder, count, body):
-    before = builder.basic_block
-    head = builder.append_basic_block("loop")
-    inside = builder.append_basic_block("body")
-    after = builder.append_basic_block("after")
-    builder.branch(head)
-    builder.position_at_end(head)
-    index = builder.phi(_INDEX)
-    index.add_incoming(ir.Constant(_INDEX, 0), before)
-    builder.cbranch(builder.icmp_signed("<", index, count), inside, after)
-    builder.position_at_end(inside)
-    body()
-    index.add_incoming(builder.add(index, ir.Constant(_INDEX, 1)), builder.basic_block)
-    builder.branch(head)
-    builder.position_at_end(after)
 
 
 def _lines_function(module, lines):
@@ -90,12 +73,12 @@ def _lines_function(module, lines):
         builder.store(start, a_at)
         builder.store(builder.gep(start, [a_tile]), tile_at)
         step(first=True)
-        _loop(builder, builder.sub(k_tile, unit), step)
+        emit_loop(builder, builder.sub(k_tile, unit), step)
         for i in range(lines):
             for j in range(VECTORS):
                 builder.store(builder.fadd(builder.load(total[i][j]), builder.load(partial[i][j])), total[i][j])
 
-    _loop(builder, tiles, one_tile)
+    emit_loop(builder, tiles, one_tile)
     for i in range(lines):
         for j in range(VECTORS):
             builder.store(builder.load(total[i][j]), vector_at(out, i * VECTORS + j), align=4)

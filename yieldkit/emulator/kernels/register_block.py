@@ -25,7 +25,7 @@ _WORD = ir.IntType(32)
 _INDEX = ir.IntType(64)
 
 
-def _loop(builder, count, body):
+def emit_loop(builder, count, body):
     """Run `body` `count` times."""
     before = builder.basic_block
     head = builder.append_basic_block("loop")
@@ -99,14 +99,14 @@ def _block_function(module, rows, fused, along_k):
         builder.store(start, a_at)
         builder.store(builder.gep(start, [a_tile]), a_tile_at)
         step(first=True)
-        _loop(builder, builder.sub(k_tile, ir.Constant(_INDEX, 1)), step)
+        emit_loop(builder, builder.sub(k_tile, ir.Constant(_INDEX, 1)), step)
         for i in range(rows):
             for j in range(VECTORS):
                 place = vector_at(total, i * VECTORS + j)
                 value = builder.fadd(builder.load(place, align=4), builder.load(partial[i][j]))
                 builder.store(value, place, align=4)
 
-    _loop(builder, tiles, one_tile)
+    emit_loop(builder, tiles, one_tile)
     builder.ret_void()
     return function
 
