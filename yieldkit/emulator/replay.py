@@ -365,7 +365,7 @@ class Replay:
                 addresses[step, index] = address_of(self.work) + 4 * self._versions[place].offset
         self._t_addresses = addresses
         longest = max((len(table[0]) for table in self._tables), default=1)
-        self._box = np.zeros((len(self._versions), 4), np.int64)
+        self._box, self._wrote, self._stale = (np.zeros((len(self._versions), 4), np.int64) for _ in range(3))
         self._touched = np.zeros(len(self._versions), np.int64)
         self._scratch = np.zeros((max(1, longest), rows_of.WIDTH), np.int64)
         self._room = np.zeros(LINES * PANEL, np.float32)
@@ -445,7 +445,7 @@ class Replay:
     def _fixed(self) -> tuple[Any, ...]:
         return (
             self._t_steps, self._t_reads, self._t_writes, self._t_versions, *self._t_rows, self._t_addresses,
-            self._t_products, self._box, self._touched, self._scratch, self._room, PANEL,
+            self._t_products, self._box, self._wrote, self._stale, self._touched, self._scratch, self._room, PANEL,
         )  # fmt: skip
 
     def trial_of_rows(self, phase: int, name: str, first: int, blocks: F32) -> Outcome | None:
@@ -476,12 +476,12 @@ class Replay:
         outcome = np.zeros(OUTCOME, np.int64)
         count = kernel.run_event(event, self.golden, self.work, self._packed_work, *self._fixed(), outcome)
         last, phases, changed, nonfinite, words = (int(value) for value in outcome)
-        struck = set(self._touched[:count].tolist())
-        outputs = {name: self._array(self.work, at) for name, at in self.outputs.items() if at in struck}
-        sums = {name: self._array(self.work, at) for name, at in self.taps.items() if at in struck}
-        kernel.put_back(
+        struck = {at for at in self._touched[:count].tolist() if self._box[at, 0] < self._box[at, 1]}
+        outputs = {name: self._come_to(at) for name, at in self.outputs.items() if at in struck}
+        sums = {name: self._come_to(at) for name, at in self.taps.items() if at in struck}
+        kernel.settle(
             event, count, self.golden, self.work, self._packed_work, self.packed_golden, self._t_versions,
-            self._t_products, self._box, self._touched,
+            self._t_products, self._box, self._wrote, self._stale, self._touched,
         )  # fmt: skip
         return Outcome(last, phases, changed, words, nonfinite, outputs, sums)
 
@@ -498,6 +498,15 @@ class Replay:
     def output(self, name: str) -> F32:
         """An output stream of the clean pass."""
         return self._array(self.golden, self.outputs[name])
+
+    def _come_to(self, version: int) -> F32:
+        """What a version has come to in a trial: outside what differs the clean pass, where `work` may be stale."""
+        v, (r0, r1, lo, hi) = self._versions[version], self._box[version]
+        array = self._array(self.golden, version)
+        lines = (v.shape[0], v.shape[1], v.lines, -1)
+        mine = self.work[v.offset : v.offset + v.size].reshape(lines)
+        array.reshape(lines)[r0:r1, :, lo:hi] = mine[r0:r1, :, lo:hi]
+        return array
 
     def _array(self, memory: F32, version: int) -> F32:
         v = self._versions[version]

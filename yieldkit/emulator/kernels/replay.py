@@ -3,16 +3,19 @@
 Every value that a clean run makes has memory of its own: a *version* of a tensor, one for each phase that writes it.
 `work` starts out as a copy of the clean run's versions. A trial changes a word, runs the phases that read what has
 changed, on the lines that can have changed, compares what they write with the clean run, and goes on with what
-differs; in the end it puts clean lines back in place of those that differed.
+differs.
 
-A version lies [rows][cols][lines][words]. What differs is kept as one box a version: rows and lines, from first to
-last + 1.
+A version lies [rows][cols][lines][words]. Three boxes are kept of each, rows and lines from first to last + 1: what
+differs from the clean run (`box`), what the trial has written (`wrote`), and where trials before have left other words
+than the clean run's (`stale`). Stale lines are put right when somebody reads them, and most are written anew by the
+next trial before anybody does.
 """
 
 import numpy as np
 from numba import njit
 
 from yieldkit.emulator.kernels.line_product import line_product
+from yieldkit.emulator.kernels.register_block import copy_floats
 from yieldkit.emulator.kernels.table import WIDTH, run_table
 
 # Columns of `versions`.
@@ -34,14 +37,12 @@ O_LAST, O_RUN, O_CHANGED, O_NONFINITE, O_WORDS = range(5)
 
 
 @njit(error_model="numpy", inline="always")
-def _mark(v, r0, r1, lo, hi, box, touched, count):
+def _mark(v, r0, r1, lo, hi, box):
     if box[v, 0] >= box[v, 1]:
         box[v, 0], box[v, 1], box[v, 2], box[v, 3] = r0, r1, lo, hi
-        touched[count] = v
-        return count + 1
-    box[v, 0], box[v, 1] = min(box[v, 0], r0), max(box[v, 1], r1)
-    box[v, 2], box[v, 3] = min(box[v, 2], lo), max(box[v, 3], hi)
-    return count
+    else:
+        box[v, 0], box[v, 1] = min(box[v, 0], r0), max(box[v, 1], r1)
+        box[v, 2], box[v, 3] = min(box[v, 2], lo), max(box[v, 3], hi)
 
 
 @njit(cache=True, error_model="numpy", nogil=True)
@@ -78,13 +79,66 @@ def _shrink(work, golden, version, r0, r1, lo, hi, found):
 
 @njit(cache=True, error_model="numpy", nogil=True)
 def _copy_box(to, start, to_version, from_version, r0, r1, lo, hi):
+    if hi <= lo:
+        return
     cols, lines, words = to_version[V_COLS], to_version[V_LINES], to_version[V_WORDS]
+    to_at, start_at = np.int64(to.ctypes.data), np.int64(start.ctypes.data)
     for r in range(r0, r1):
         for c in range(cols):
             at = ((r * cols + c) * lines + lo) * words
             d, s = to_version[V_OFFSET] + at, from_version[V_OFFSET] + at
-            for i in range((hi - lo) * words):
-                to[d + i] = start[s + i]
+            copy_floats(to_at + 4 * d, start_at + 4 * s, (hi - lo) * words)
+
+
+@njit(cache=True, error_model="numpy", nogil=True)
+def _copy_columns(work, to_version, from_version, first, end, nc):
+    """Columns first to end - 1 of a product's result, nc to a block, of all rows and lines."""
+    rows, cols, lines, words = to_version[V_ROWS], to_version[V_COLS], to_version[V_LINES], to_version[V_WORDS]
+    per_row = cols * words // nc
+    for r in range(rows):
+        for n in range(first, end):
+            at = ((r * per_row + n // nc) * lines) * nc + n % nc
+            d, s = to_version[V_OFFSET] + at, from_version[V_OFFSET] + at
+            for i in range(lines):
+                work[d + i * nc] = work[s + i * nc]
+
+
+@njit(cache=True, error_model="numpy", nogil=True)
+def _renew(work, golden, version, r0, r1, lo, hi, stale, wrote):
+    """Put the clean run's words into the stale lines of a box that the trial has not written."""
+    if stale[0] >= stale[1]:
+        return
+    s0, s1, first, end = max(r0, stale[0]), min(r1, stale[1]), max(lo, stale[2]), min(hi, stale[3])
+    if s0 < s1 and first < end:
+        if wrote[0] >= wrote[1]:
+            _copy_box(work, golden, version, version, s0, s1, first, end)
+        else:
+            above, below = min(max(s0, wrote[0]), s1), max(min(s1, wrote[1]), s0)
+            _copy_box(work, golden, version, version, s0, above, first, end)
+            if above < below:
+                _copy_box(work, golden, version, version, above, below, first, min(end, wrote[2]))
+                _copy_box(work, golden, version, version, above, below, max(first, wrote[3]), end)
+                _copy_box(work, golden, version, version, below, s1, first, end)
+            else:
+                _copy_box(work, golden, version, version, above, s1, first, end)
+    if r0 <= stale[0] and stale[1] <= r1:
+        if lo <= stale[2]:
+            stale[2] = max(stale[2], min(hi, stale[3]))
+        elif hi >= stale[3]:
+            stale[3] = min(stale[3], max(lo, stale[2]))
+        if stale[2] >= stale[3]:
+            stale[0], stale[1] = 0, 0
+
+
+@njit(cache=True, error_model="numpy", nogil=True)
+def _count(work, golden, first, end):
+    """Words that differ, and words that are not finite."""
+    infinite = np.uint32(0x7F800000)
+    differ, odd = np.uint32(0), np.uint32(0)
+    for j in range(first, end):
+        differ += np.uint32(work[j] != golden[j])
+        odd += np.uint32((work[j] & infinite) == infinite)
+    return np.int64(differ), np.int64(odd)
 
 
 @njit(cache=True, error_model="numpy", nogil=True)
@@ -119,8 +173,8 @@ def _run_lines(number, steps, base, by_count, by_line, by_row, addresses, scratc
 
 @njit(cache=True, error_model="numpy", nogil=True)
 def run_event(event, golden, work, packed, steps, reads, writes, versions, base, by_count, by_line, by_row, addresses,
-              products, box, touched, scratch, room, panel_columns, outcome):  # fmt: skip
-    """One trial, left as it ended; returns how many versions differ or have differed (see `put_back`)."""
+              products, box, wrote, stale, touched, scratch, room, panel_columns, outcome):  # fmt: skip
+    """One trial, left as it ended; returns how many versions it has written (see `settle`)."""
     outcome[O_LAST], outcome[O_RUN], outcome[O_CHANGED], outcome[O_NONFINITE], outcome[O_WORDS] = -1, 0, 0, 0, 0
     work_at, packed_at = np.int64(work.ctypes.data), np.int64(packed.ctypes.data)
     golden_words, work_words = golden.view(np.uint32), work.view(np.uint32)
@@ -133,18 +187,26 @@ def run_event(event, golden, work, packed, steps, reads, writes, versions, base,
         v = event[E_WHAT]
         version = versions[v]
         at = version[V_OFFSET] + event[E_ELEMENT]
-        new = np.uint32((work_words[at] & keep) ^ mask)
-        if new == work_words[at]:
+        new = np.uint32((golden_words[at] & keep) ^ mask)
+        if new == golden_words[at]:
             return count
-        work_words[at] = new
         block = version[V_LINES] * version[V_WORDS]
         line = event[E_ELEMENT] % block // version[V_WORDS]
         row = event[E_ELEMENT] // (block * version[V_COLS])
-        count = _mark(v, row, row + 1, line, line + 1, box, touched, count)
+        _renew(work, golden, version, row, row + 1, line, line + 1, stale[v], wrote[v])
+        work_words[at] = new
+        _mark(v, row, row + 1, line, line + 1, box)
+        _mark(v, row, row + 1, line, line + 1, wrote)
+        touched[count] = v
+        count += 1
         horizon = version[V_LAST]
     elif event[E_KIND] == BLOCK:
-        version = versions[event[E_WHAT]]
-        count = _mark(event[E_WHAT], event[E_KEEP], event[E_MASK], np.int64(0), version[V_LINES], box, touched, count)
+        v = event[E_WHAT]
+        version = versions[v]
+        _mark(v, event[E_KEEP], event[E_MASK], np.int64(0), version[V_LINES], box)
+        _mark(v, event[E_KEEP], event[E_MASK], np.int64(0), version[V_LINES], wrote)
+        touched[count] = v
+        count += 1
         horizon = version[V_LAST]
     else:
         struck_product = event[E_WHAT]
@@ -186,14 +248,34 @@ def run_event(event, golden, work, packed, steps, reads, writes, versions, base,
                 continue
         outcome[O_LAST] = number
         outcome[O_RUN] += 1
+        lined = step[S_LINED] != 0
+        for k in range(step[S_READS], step[S_READS_END]):
+            v = reads[k, 0]
+            if stale[v, 0] < stale[v, 1]:
+                version = versions[v]
+                first, end, low, high = np.int64(0), version[V_ROWS], np.int64(0), version[V_LINES]
+                if lined and version[V_ROWS] == rows:
+                    first, end = r0, r1
+                if lined and reads[k, 1]:
+                    low, high = lo, hi
+                _renew(work, golden, version, first, end, low, high, stale[v], wrote[v])
         for k in range(step[S_WRITES], step[S_WRITES_END]):
-            if writes[k, 1] >= 0:
-                before, after = versions[writes[k, 1]], versions[writes[k, 0]]
-                if step[S_LINED]:
+            after = versions[writes[k, 0]]
+            if struck:
+                # Only a panel of columns is written.
+                v = writes[k, 0]
+                _renew(work, golden, after, 0, after[V_ROWS], 0, after[V_LINES], stale[v], wrote[v])
+                if writes[k, 1] >= 0:
+                    p = products[struck_product]
+                    last = min(panel_to * panel_columns, p[P_COLUMNS])
+                    _copy_columns(work, after, versions[writes[k, 1]], panel_from * panel_columns, last, p[P_NC])
+            elif writes[k, 1] >= 0:
+                before = versions[writes[k, 1]]
+                if lined:
                     _copy_box(work, work, after, before, r0, r1, lo, hi)
                 else:
                     _copy_box(work, work, after, before, 0, after[V_ROWS], 0, after[V_LINES])
-        if step[S_LINED]:
+        if lined:
             _run_lines(number, steps, base, by_count, by_line, by_row, addresses, scratch, products, versions, work_at,
                        packed_at, r0, r1, lo, hi, panel_from, panel_to, room)  # fmt: skip
         else:
@@ -203,49 +285,62 @@ def run_event(event, golden, work, packed, steps, reads, writes, versions, base,
             if not writes[k, 2]:
                 continue
             version = versions[v]
-            if version[V_ROWS] == rows and version[V_LINES] == lines:
+            alike = version[V_ROWS] == rows and version[V_LINES] == lines
+            if lined and alike:
+                _mark(v, r0, r1, lo, hi, wrote)
+            else:
+                _mark(v, np.int64(0), version[V_ROWS], np.int64(0), version[V_LINES], wrote)
+            touched[count] = v
+            count += 1
+            if alike:
                 _shrink(work_words, golden_words, version, r0, r1, lo, hi, found)
             else:
                 _shrink(work_words, golden_words, version, 0, version[V_ROWS], 0, version[V_LINES], found)
             if found[0] < found[1]:
-                count = _mark(v, found[0], found[1], found[2], found[3], box, touched, count)
+                _mark(v, found[0], found[1], found[2], found[3], box)
                 horizon = max(horizon, version[V_LAST])
-    infinite = np.uint32(0x7F800000)
     for i in range(count):
         v = touched[i]
         version = versions[v]
-        if version[V_OUT]:
+        if version[V_OUT] and box[v, 0] < box[v, 1]:
             outcome[O_CHANGED] += 1
+            words = version[V_WORDS]
             for r in range(box[v, 0], box[v, 1]):
                 for c in range(version[V_COLS]):
-                    at = (
-                        version[V_OFFSET]
-                        + ((r * version[V_COLS] + c) * version[V_LINES] + box[v, 2]) * version[V_WORDS]
-                    )
-                    for j in range(at, at + (box[v, 3] - box[v, 2]) * version[V_WORDS]):
-                        outcome[O_WORDS] += work_words[j] != golden_words[j]
-                        outcome[O_NONFINITE] += (work_words[j] & infinite) == infinite
+                    at = version[V_OFFSET] + ((r * version[V_COLS] + c) * version[V_LINES] + box[v, 2]) * words
+                    end = at + (box[v, 3] - box[v, 2]) * words
+                    differ, odd = _count(work_words, golden_words, at, end)
+                    outcome[O_WORDS] += differ
+                    outcome[O_NONFINITE] += odd
     return count
 
 
 @njit(cache=True, error_model="numpy", nogil=True)
-def put_back(event, count, golden, work, packed, packed_golden, versions, products, box, touched):
-    """Make `work` and `packed` the clean run's again after a trial in which `count` versions differed."""
-    for i in range(count):
-        v = touched[i]
-        _copy_box(work, golden, versions[v], versions[v], box[v, 0], box[v, 1], box[v, 2], box[v, 3])
-        box[v, 0], box[v, 1] = 0, 0
+def settle(event, count, golden, work, packed, packed_golden, versions, products, box, wrote, stale, touched):
+    """Be ready for the next trial after one that has written `count` versions: what was struck is the clean run's
+    again, and what was written is stale.
+    """
     if event[E_KIND] == WEIGHT:
         at = products[event[E_WHAT], P_PACKED] + event[E_ELEMENT]
         packed[at] = packed_golden[at]
+    for i in range(count):
+        v = touched[i]
+        if i == 0 and event[E_KIND] != WEIGHT:
+            # A trial that writes this version later may leave the struck word out.
+            _copy_box(work, golden, versions[v], versions[v], wrote[v, 0], wrote[v, 1], wrote[v, 2], wrote[v, 3])
+        else:
+            _mark(v, wrote[v, 0], wrote[v, 1], wrote[v, 2], wrote[v, 3], stale)
+        wrote[v, 0], wrote[v, 1], box[v, 0], box[v, 1] = 0, 0, 0, 0
 
 
 @njit(cache=True, error_model="numpy", nogil=True)
 def run_events(events, golden, work, packed, packed_golden, steps, reads, writes, versions, base, by_count, by_line,
-               by_row, addresses, products, box, touched, scratch, room, panel_columns, outcomes):  # fmt: skip
+               by_row, addresses, products, box, wrote, stale, touched, scratch, room, panel_columns,
+               outcomes):  # fmt: skip
     """Trials one after the other, each from the clean run."""
     for i in range(events.shape[0]):
         count = run_event(events[i], golden, work, packed, steps, reads, writes, versions, base, by_count, by_line,
-                          by_row, addresses, products, box, touched, scratch, room, panel_columns,
+                          by_row, addresses, products, box, wrote, stale, touched, scratch, room, panel_columns,
                           outcomes[i])  # fmt: skip
-        put_back(events[i], count, golden, work, packed, packed_golden, versions, products, box, touched)
+        settle(events[i], count, golden, work, packed, packed_golden, versions, products, box, wrote, stale,
+               touched)  # fmt: skip
