@@ -131,6 +131,25 @@ def _store_sum(typingctx, to, start, adds):
 
 
 @njit(cache=True, error_model="numpy", nogil=True)
+def _store_run(y, sums, to, room, at, run, fmt, adds):
+    """Store totals room[at : at + run], or add them to what is at y + to, in any format."""
+    if sums:
+        for j in range(run):
+            store_at(sums, to + j, canon(room[at + j]))
+    for j in range(run):
+        value = canon(room[at + j])
+        if adds:
+            value = np.float32(value + load_at(y, to + j))
+        if fmt == 1:
+            value = round_bf16(value)
+        elif fmt == 2:
+            value = round_fp16(value)
+        else:
+            value = canon(value)
+        store_at(y, to + j, value)
+
+
+@njit(cache=True, error_model="numpy", nogil=True)
 def line_product(
     a, kc, a_tile, tiles, packed, panel_from, panel_to, size_n, y, nc, y_block, sums, fmt, adds, count, room
 ):
@@ -148,35 +167,22 @@ def line_product(
         for first in range(0, count, LINES):
             here = min(LINES, count - first)
             _lines(here, a + 4 * first * kc, kc, a_tile, b, out, tiles, kc)
-            for i in range(here):
-                n = panel * PANEL
-                while n < last:
-                    inside = n % nc
-                    run = min(nc - inside, last - n)
-                    to = (n // nc) * y_block + (first + i) * nc + inside
-                    at = i * PANEL + n - panel * PANEL
-                    if fmt == 0 and run % LANES == 0:
+            n = panel * PANEL
+            while n < last:
+                inside = n % nc
+                run = min(nc - inside, last - n)
+                to = (n // nc) * y_block + first * nc + inside
+                at = n - panel * PANEL
+                if fmt == 0 and run % LANES == 0:
+                    for i in range(here):
                         for j in range(0, run, LANES):
                             if sums:
-                                _store_sum(sums + 4 * (to + j), out + 4 * (at + j), False)
-                            _store_sum(y + 4 * (to + j), out + 4 * (at + j), adds)
-                        n += run
-                        continue
-                    if sums:
-                        for j in range(run):
-                            store_at(sums, to + j, canon(room[at + j]))
-                    for j in range(run):
-                        value = canon(room[at + j])
-                        if adds:
-                            value = np.float32(value + load_at(y, to + j))
-                        if fmt == 1:
-                            value = round_bf16(value)
-                        elif fmt == 2:
-                            value = round_fp16(value)
-                        else:
-                            value = canon(value)
-                        store_at(y, to + j, value)
-                    n += run
+                                _store_sum(sums + 4 * (to + i * nc + j), out + 4 * (at + i * PANEL + j), False)
+                            _store_sum(y + 4 * (to + i * nc + j), out + 4 * (at + i * PANEL + j), adds)
+                else:
+                    for i in range(here):
+                        _store_run(y, sums, to + i * nc, room, at + i * PANEL, run, fmt, adds)
+                n += run
 
 
 __all__ = ["LINES", "PANEL", "line_product"]
