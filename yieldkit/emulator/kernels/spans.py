@@ -17,6 +17,8 @@ SPAN_OPS = (MOV, ADD, SUB, MUL, MAX, EQ)
 """Operations that `span` knows; `chains` knows ADD, MAX and MAC."""
 BOTH, B_FIXED, A_FIXED = 0, 1, 2
 """Which operand of `span` steps along a row: both by one element, or only the other one."""
+APART, ADJACENT, SEQUENTIAL = 0, 1, 2
+"""How the operands of `chains` lie."""
 
 _FLOAT = ir.FloatType()
 _WORD = ir.IntType(32)
@@ -181,14 +183,35 @@ def span(typingctx, key, d, a, b, rows, count, d_row, a_row, b_row):
     return types.void(*[types.int64] * 9), codegen
 
 
-def _chain_function(module, op, adjacent):
-    name = f"yieldkit_chains_{op}_{int(adjacent)}"
+def _turned(builder, rows):
+    """LANES vectors of LANES elements with rows and columns exchanged."""
+    half = LANES
+    while half > 1:
+        half //= 2
+        turned = list(rows)
+        for i in range(LANES):
+            if i & half:
+                continue
+            low, high = rows[i], rows[i + half]
+            # Of each pair of blocks of `half` elements: the first ones together, and the second ones.
+            for place, skip in ((i, 0), (i + half, half)):
+                picks = [j if not j & half else j - half + LANES for j in range(LANES)]
+                mask = ir.Constant(_WORDS, [pick + skip for pick in picks])
+                turned[place] = builder.shuffle_vector(low, high, mask)
+        rows = turned
+    return rows
+
+
+def _chain_function(module, op, along):
+    """Sequences of op(a, value) or value + a b; see `chains` for `along`."""
+    name = f"yieldkit_chains_{op}_{along}"
     if name in module.globals:
         return module.globals[name]
     function, builder = _function(
         module, name, [_POINTER, _INDEX.as_pointer(), _INDEX.as_pointer(), _INDEX, _INDEX, _INDEX]
     )
     values, a_at, b_at, count, a_step, b_step = function.args
+    adjacent = along == ADJACENT
     lanes = 1 if adjacent else LANES
     kind = _FLOATS if adjacent else _FLOAT
 
@@ -198,11 +221,44 @@ def _chain_function(module, op, adjacent):
     def as_kind(pointer):
         return builder.bitcast(pointer, kind.as_pointer())
 
-    total = [cgutils.alloca_once_value(builder, builder.load(as_kind(lane(values, i)), align=4)) for i in range(lanes)]
     starts = [[builder.load(lane(table, i)) for i in range(lanes)] for table in (a_at, b_at)]
     starts = [[builder.inttoptr(address, _POINTER) for address in table] for table in starts]
+    done = ir.Constant(_INDEX, 0)
+    if along == SEQUENTIAL:
+        # LANES steps of all lanes at once: what lies along a sequence is turned across the lanes.
+        done = builder.and_(count, ir.Constant(_INDEX, -LANES))
+        whole = builder.bitcast(values, _FLOATS.as_pointer())
+
+        def block(index):
+            at = builder.mul(index, ir.Constant(_INDEX, LANES))
+            a, b = (
+                _turned(builder, [builder.load(_lanes(builder, start, at), align=4) for start in starts[which]])
+                if which == 0 or op == MAC
+                else [None] * LANES
+                for which in (0, 1)
+            )
+            value = builder.load(whole, align=4)
+            if op == MAX:
+                # NaN once a block: the steps then wait for one instruction each.
+                nan = builder.fcmp_unordered("uno", value, a[0])
+                for one, other in zip(a[1::2], [*a[2::2], a[1]], strict=True):
+                    nan = builder.or_(nan, builder.fcmp_unordered("uno", one, other))
+            for one, other in zip(a, b, strict=True):
+                if op == MAC:
+                    value = builder.fadd(value, builder.fmul(one, other))
+                elif op == MAX:
+                    value = builder.select(builder.fcmp_ordered(">", value, one), value, one)
+                else:
+                    value = _value(builder, op, one, value, True)
+            if op == MAX:
+                value = builder.select(nan, ir.Constant(_FLOATS, [float("nan")] * LANES), value)
+            builder.store(value, whole, align=4)
+
+        _counted(builder, function, builder.lshr(count, ir.Constant(_INDEX, LANES.bit_length() - 1)), block)
+    total = [cgutils.alloca_once_value(builder, builder.load(as_kind(lane(values, i)), align=4)) for i in range(lanes)]
 
     def step(index):
+        index = builder.add(index, done)
         a_offset, b_offset = builder.mul(index, a_step), builder.mul(index, b_step)
         for i in range(lanes):
             before = builder.load(total[i])
@@ -214,7 +270,7 @@ def _chain_function(module, op, adjacent):
                 after = _value(builder, op, a, before, adjacent)
             builder.store(after, total[i])
 
-    _counted(builder, function, count, step)
+    _counted(builder, function, builder.sub(count, done), step)
     for i in range(lanes):
         builder.store(builder.load(total[i]), as_kind(lane(values, i)), align=4)
     builder.ret_void()
@@ -225,16 +281,17 @@ def _chain_function(module, op, adjacent):
 def chains(typingctx, key, values, a_at, b_at, count, a_step, b_step):
     """Take LANES sequences `count` steps on: value = op(a, value), or value + a b.
 
-    key = op * 2, plus 1 where the addresses of all lanes are adjacent. `values` is the address of float32[LANES],
-    `a_at` and `b_at` that of int64[LANES], the addresses of each lane's first operands; steps are in elements.
+    key = op * 4 + APART, ADJACENT where the addresses of all lanes are adjacent, or SEQUENTIAL where every step is one
+    element. `values` is the address of float32[LANES], `a_at` and `b_at` that of int64[LANES], the addresses of each
+    lane's first operands; steps are in elements.
     """
 
     def codegen(context, builder, signature, args):
         tables = [builder.inttoptr(address, _INDEX.as_pointer()) for address in args[2:4]]
         functions = [
-            (op * 2 + adjacent, _chain_function(builder.module, op, bool(adjacent)))
+            (op * 4 + along, _chain_function(builder.module, op, along))
             for op in (ADD, MAX, MAC)
-            for adjacent in (0, 1)
+            for along in (APART, ADJACENT, SEQUENTIAL)
         ]
         _cases(builder, args[0], functions, [builder.inttoptr(args[1], _POINTER), *tables, *args[4:]])
         return context.get_dummy_value()
@@ -242,4 +299,4 @@ def chains(typingctx, key, values, a_at, b_at, count, a_step, b_step):
     return types.void(*[types.int64] * 7), codegen
 
 
-__all__ = ["A_FIXED", "BOTH", "B_FIXED", "LANES", "SPAN_OPS", "chains", "span"]
+__all__ = ["ADJACENT", "APART", "A_FIXED", "BOTH", "B_FIXED", "LANES", "SEQUENTIAL", "SPAN_OPS", "chains", "span"]

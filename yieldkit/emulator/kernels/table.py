@@ -13,7 +13,7 @@ from yieldkit.emulator.kernels.elementwise import _apply
 from yieldkit.emulator.kernels.matmul import _product, scan_is_exact
 from yieldkit.emulator.kernels.register_block import load_at, store_at
 from yieldkit.emulator.kernels.scalar import canon
-from yieldkit.emulator.kernels.spans import LANES, MAC, chains, span
+from yieldkit.emulator.kernels.spans import ADJACENT, APART, LANES, MAC, SEQUENTIAL, chains, span
 
 WIDTH = 64
 GROUP, SPAN, CHUNKED, SERIAL, CHAIN, PRODUCT, FILL = 1, 2, 3, 4, 5, 6, 7
@@ -70,32 +70,57 @@ def _chain(row, d, a, b, start):
         np.int64(a_now.ctypes.data),
         np.int64(b_now.ctypes.data),
     )
+    sequential = reduced[7] == 1 and (op != MAC or reduced[11] == 1)
     i0 = i1 = i2 = i3 = np.int64(0)
     done = np.int64(0)
     while done < outputs:
-        adjacent = np.int64(1)
-        for lane in range(LANES):
-            if done < outputs:
-                d_at[lane] = d + 4 * (i0 * kept[0] + i1 * kept[1] + i2 * kept[2] + i3 * kept[3])
-                a_at[lane] = a + 4 * (i0 * kept[4] + i1 * kept[5] + i2 * kept[6] + i3 * kept[7])
-                b_at[lane] = b + 4 * (i0 * kept[8] + i1 * kept[9] + i2 * kept[10] + i3 * kept[11])
-                values[lane] = load_at(start, i0 * kept[12] + i1 * kept[13] + i2 * kept[14] + i3 * kept[15])
-                done += 1
-                i3 += 1
-                if i3 == n3:
-                    i3 = 0
-                    i2 += 1
-                    if i2 == n2:
-                        i2 = 0
-                        i1 += 1
-                        if i1 == n1:
-                            i1 = 0
-                            i0 += 1
-            else:
-                d_at[lane], a_at[lane], b_at[lane] = d_at[lane - 1], a_at[lane - 1], b_at[lane - 1]
-                values[lane] = values[lane - 1]
-            if lane > 0 and (a_at[lane] != a_at[lane - 1] + 4 or (op == MAC and b_at[lane] != b_at[lane - 1] + 4)):
-                adjacent = np.int64(0)
+        along = SEQUENTIAL if sequential else APART
+        if i3 + LANES <= n3:
+            d_row = d + 4 * (i0 * kept[0] + i1 * kept[1] + i2 * kept[2] + i3 * kept[3])
+            a_row = a + 4 * (i0 * kept[4] + i1 * kept[5] + i2 * kept[6] + i3 * kept[7])
+            b_row = b + 4 * (i0 * kept[8] + i1 * kept[9] + i2 * kept[10] + i3 * kept[11])
+            start_row = i0 * kept[12] + i1 * kept[13] + i2 * kept[14] + i3 * kept[15]
+            for lane in range(LANES):
+                d_at[lane] = d_row + 4 * lane * kept[3]
+                a_at[lane] = a_row + 4 * lane * kept[7]
+                b_at[lane] = b_row + 4 * lane * kept[11]
+                values[lane] = load_at(start, start_row + lane * kept[15])
+            if kept[7] == 1 and (op != MAC or kept[11] == 1):
+                along = ADJACENT
+            done += LANES
+            i3 += LANES
+            if i3 == n3:
+                i3, i2 = np.int64(0), i2 + 1
+                if i2 == n2:
+                    i2, i1 = np.int64(0), i1 + 1
+                    if i1 == n1:
+                        i1, i0 = np.int64(0), i0 + 1
+        else:
+            adjacent = True
+            for lane in range(LANES):
+                if done < outputs:
+                    d_at[lane] = d + 4 * (i0 * kept[0] + i1 * kept[1] + i2 * kept[2] + i3 * kept[3])
+                    a_at[lane] = a + 4 * (i0 * kept[4] + i1 * kept[5] + i2 * kept[6] + i3 * kept[7])
+                    b_at[lane] = b + 4 * (i0 * kept[8] + i1 * kept[9] + i2 * kept[10] + i3 * kept[11])
+                    values[lane] = load_at(start, i0 * kept[12] + i1 * kept[13] + i2 * kept[14] + i3 * kept[15])
+                    done += 1
+                    i3 += 1
+                    if i3 == n3:
+                        i3 = 0
+                        i2 += 1
+                        if i2 == n2:
+                            i2 = 0
+                            i1 += 1
+                            if i1 == n1:
+                                i1 = 0
+                                i0 += 1
+                else:
+                    d_at[lane], a_at[lane], b_at[lane] = d_at[lane - 1], a_at[lane - 1], b_at[lane - 1]
+                    values[lane] = values[lane - 1]
+                if lane > 0 and (a_at[lane] != a_at[lane - 1] + 4 or (op == MAC and b_at[lane] != b_at[lane - 1] + 4)):
+                    adjacent = False
+            if adjacent:
+                along = ADJACENT
         for x0 in range(r0):
             for x1 in range(r1):
                 for x2 in range(r2):
@@ -104,7 +129,7 @@ def _chain(row, d, a, b, start):
                     for lane in range(LANES):
                         a_now[lane] = a_at[lane] + a_offset
                         b_now[lane] = b_at[lane] + b_offset
-                    chains(op * 2 + adjacent, values_at, a_now_at, b_now_at, r3, reduced[7], reduced[11])
+                    chains(op * 4 + along, values_at, a_now_at, b_now_at, r3, reduced[7], reduced[11])
         for lane in range(LANES):
             store_at(d_at[lane], 0, canon(values[lane]))
 
