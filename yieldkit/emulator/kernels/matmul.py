@@ -20,8 +20,10 @@ from yieldkit.emulator.kernels.register_block import (
     copy_floats,
     floats_at,
     fused_block,
+    fused_whole,
     load_at,
     plain_block,
+    plain_whole,
     store_at,
     store_lanes,
 )
@@ -141,6 +143,8 @@ def _product(
     # A block of rows is read in place where it is evenly spaced, and adjacent along rows or K; else it is copied.
     blocks = (row_to - row_from + rows - 1) // rows
     in_place = np.empty(blocks, np.bool_)
+    # Results of a block over all of K are stored by it where their rows are evenly spaced, and 16 columns adjacent.
+    spaced = np.empty(blocks, np.bool_)
     for block in range(blocks):
         m = row_from + block * rows
         ok = even and m + rows <= row_to
@@ -151,14 +155,20 @@ def _product(
             if a_step != 1 and a_m[m + 1] - a_m[m] != 1:
                 ok = False
         in_place[block] = ok
+        spaced[block] = m + rows <= row_to
+        for i in range(2, rows):
+            if spaced[block] and o_m[m + i] != o_m[m] + i * (o_m[m + 1] - o_m[m]):
+                spaced[block] = False
 
     panels = (size_n + COLUMNS - 1) // COLUMNS
     adjacent = np.empty(panels, np.bool_)
     stores_adjacent = np.empty(2 * panels, np.bool_)
+    stored_whole = np.empty(panels, np.bool_)
     for panel in range(panels):
         adjacent[panel] = _adjacent(b_n, panel * COLUMNS, COLUMNS)
         for half in range(2):
             stores_adjacent[2 * panel + half] = _adjacent(o_n, panel * COLUMNS + half * 8, 8)
+        stored_whole[panel] = _adjacent(o_n, panel * COLUMNS, COLUMNS)
 
     k_block = max(_K_BLOCK // k_tile, 1) * k_tile
     blocks_per_pass = max(_A_BLOCK // min(k_block, size_k) // rows, 1)
@@ -207,7 +217,10 @@ def _product(
                     for block in range(first_block, last_block):
                         m = row_from + block * rows
                         count = min(rows, row_to - m)
-                        if k_from == 0:
+                        at_once = k_from == 0 and last and spaced[block] and stored_whole[panel]
+                        if at_once:
+                            pass
+                        elif k_from == 0:
                             totals[:] = np.float32(0.0)
                         else:
                             for i in range(count):
@@ -220,6 +233,14 @@ def _product(
                             at = copied_at + 4 * (block - first_block) * rows * k_count
                             row, step, tile = np.int64(1), np.int64(rows), np.int64(rows * k_tile)
                         b_at = packed_at + 4 * (panel * size_k + k_from) * COLUMNS
+                        if at_once:
+                            to = out + 4 * (o_base + o_m[m] + o_n[n])
+                            o_row = o_m[m + 1] - o_m[m]
+                            if fused:
+                                fused_whole(at, row, step, tile, b_at, to, k_count // k_tile, k_tile, o_row)
+                            else:
+                                plain_whole(at, row, step, tile, b_at, to, k_count // k_tile, k_tile, o_row)
+                            continue
                         if fused:
                             fused_block(at, row, step, tile, b_at, totals_at, k_count // k_tile, k_tile)
                         else:

@@ -43,20 +43,21 @@ def emit_loop(builder, count, body):
     builder.position_at_end(after)
 
 
-def _block_function(module, rows, fused, along_k):
+def _block_function(module, rows, fused, along_k, whole):
     """A function (a, stride, tile, b, totals, tiles, k_tile) of its own, so that it has all registers.
 
     Elements of `a` are adjacent along K (`along_k`) or across rows; a unit stride known here keeps the addresses few.
+    A block over `whole` of K takes the stride of the result's rows too: it has no totals before, and stores results.
     """
     pointer = _FLOAT.as_pointer()
-    kind = ir.FunctionType(ir.VoidType(), [pointer, _INDEX, _INDEX, pointer, pointer, _INDEX, _INDEX])
-    name = f"yieldkit_block_{rows}_{'fused' if fused else 'plain'}_{'k' if along_k else 'rows'}"
+    kind = ir.FunctionType(ir.VoidType(), [pointer, _INDEX, _INDEX, pointer, pointer, _INDEX, _INDEX, _INDEX])
+    name = f"yieldkit_block_{rows}_{'fused' if fused else 'plain'}_{'k' if along_k else 'rows'}_{whole}"
     if name in module.globals:
         return module.globals[name]
     function = ir.Function(module, kind, name)
     function.linkage = "internal"
     function.attributes.add("noinline")
-    a, a_stride, a_tile, b, total, tiles, k_tile = function.args
+    a, a_stride, a_tile, b, total, tiles, k_tile, out_row = function.args
     builder = ir.IRBuilder(function.append_basic_block("entry"))
     a_tile_at = cgutils.alloca_once_value(builder, a)
     a_at = cgutils.alloca_once(builder, pointer)
@@ -65,6 +66,8 @@ def _block_function(module, rows, fused, along_k):
     a_row, a_step = (a_stride, unit) if along_k else (unit, a_stride)
     row_offset = [builder.mul(a_row, ir.Constant(_INDEX, i)) for i in range(rows)]
     partial = [[cgutils.alloca_once(builder, _VECTOR) for _ in range(VECTORS)] for _ in range(rows)]
+    zero = ir.Constant(_VECTOR, [0.0] * LANES)
+    kept = [[cgutils.alloca_once_value(builder, zero) for _ in range(VECTORS)] for _ in range(rows)] if whole else []
     undefined = ir.Constant(_VECTOR, ir.Undefined)
     spread = ir.Constant(ir.VectorType(_WORD, LANES), [0] * LANES)
     fma = None
@@ -102,31 +105,44 @@ def _block_function(module, rows, fused, along_k):
         emit_loop(builder, builder.sub(k_tile, ir.Constant(_INDEX, 1)), step)
         for i in range(rows):
             for j in range(VECTORS):
-                place = vector_at(total, i * VECTORS + j)
+                place = kept[i][j] if whole else vector_at(total, i * VECTORS + j)
                 value = builder.fadd(builder.load(place, align=4), builder.load(partial[i][j]))
                 builder.store(value, place, align=4)
 
     emit_loop(builder, tiles, one_tile)
+    if whole:
+        words = ir.VectorType(_WORD, LANES)
+        canonical = ir.Constant(words, [0x7FC00000] * LANES)
+        for i in range(rows):
+            row = builder.gep(total, [builder.mul(out_row, ir.Constant(_INDEX, i))])
+            for j in range(VECTORS):
+                value = builder.load(kept[i][j])
+                nan = builder.fcmp_unordered("uno", value, value)
+                bits = builder.select(nan, canonical, builder.bitcast(value, words))
+                builder.store(builder.bitcast(bits, _VECTOR), vector_at(row, j), align=4)
     builder.ret_void()
     return function
 
 
-def _block(rows, fused):
+def _block(rows, fused, whole=False):
     def codegen(context, builder, signature, args):
-        a, a_row, a_step, a_tile, b, totals, tiles, k_tile = args
+        a, a_row, a_step, a_tile, b, totals, tiles, k_tile = args[:8]
+        out_row = args[8] if whole else ir.Constant(_INDEX, 0)
         pointers = [builder.inttoptr(address, _FLOAT.as_pointer()) for address in (a, b, totals)]
         along_k = builder.icmp_signed("==", a_step, ir.Constant(_INDEX, 1))
         with builder.if_else(along_k) as (then, otherwise):
             for branch, stride, kind in ((then, a_row, True), (otherwise, a_step, False)):
                 with branch:
-                    function = _block_function(builder.module, rows, fused, kind)
-                    builder.call(function, [pointers[0], stride, a_tile, pointers[1], pointers[2], tiles, k_tile])
+                    function = _block_function(builder.module, rows, fused, kind, whole)
+                    rest = [a_tile, pointers[1], pointers[2], tiles, k_tile, out_row]
+                    builder.call(function, [pointers[0], stride, *rest])
         return context.get_dummy_value()
 
     return codegen
 
 
 _BLOCK_SIGNATURE = types.void(*[types.int64] * 8)
+_WHOLE_SIGNATURE = types.void(*[types.int64] * 9)
 
 
 @intrinsic
@@ -143,6 +159,18 @@ def fused_block(typingctx, a, a_row, a_step, a_tile, b, totals, tiles, k_tile):
 def plain_block(typingctx, a, a_row, a_step, a_tile, b, totals, tiles, k_tile):
     """Like `fused_block` for PLAIN_ROWS rows, with each product rounded before it is added."""
     return _BLOCK_SIGNATURE, _block(PLAIN_ROWS, False)
+
+
+@intrinsic
+def fused_whole(typingctx, a, a_row, a_step, a_tile, b, out, tiles, k_tile, out_row):
+    """Like `fused_block` over all of K, to the result itself: rows `out_row` elements apart, NaNs canonical."""
+    return _WHOLE_SIGNATURE, _block(FUSED_ROWS, True, True)
+
+
+@intrinsic
+def plain_whole(typingctx, a, a_row, a_step, a_tile, b, out, tiles, k_tile, out_row):
+    """Like `plain_block` over all of K, to the result itself: rows `out_row` elements apart, NaNs canonical."""
+    return _WHOLE_SIGNATURE, _block(PLAIN_ROWS, False, True)
 
 
 @intrinsic
@@ -217,8 +245,10 @@ __all__ = [
     "copy_floats",
     "floats_at",
     "fused_block",
+    "fused_whole",
     "load_at",
     "plain_block",
+    "plain_whole",
     "store_at",
     "store_lanes",
 ]
