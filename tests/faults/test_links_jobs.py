@@ -11,6 +11,7 @@ from tests.emulator.test_wavelet_runs import apart_from_time
 from tests.emulator.tiny import batches, perfect, tiny_gpt
 from tests.faults.test_both_executors import decode
 from tests.repair.oracle import random_case
+from yieldkit.burnin import Campaign
 from yieldkit.burnin.referee import label_of
 from yieldkit.diagnosis import diagnose
 from yieldkit.emulator.hooks import LaunchHooks, LinkHook, QueueHook
@@ -18,10 +19,11 @@ from yieldkit.emulator.links import LINK_PROTECTIONS
 from yieldkit.emulator.placement import Placement
 from yieldkit.emulator.running import check_protection, protection_options, run
 from yieldkit.emulator.symptoms import Symptoms
-from yieldkit.errors import BadInput
+from yieldkit.errors import BadInput, BadSpec
 from yieldkit.fabric import Fabric
 from yieldkit.faults import FaultEvent, FaultPlan
 from yieldkit.repair import plan_repair
+from yieldkit.wafer import WaferSpec
 
 ORIGIN = (1, 2)
 EXECUTORS = ("tensor", "reference", "wavelet")
@@ -270,6 +272,23 @@ def test_protections_of_links_are_acted_out():
     for links in LINK_PROTECTIONS:
         check_protection(Wafer(links))
         assert protection_options(Wafer(links))["guard"].kind == links
+
+
+def test_framing_that_is_not_acted_out_is_refused_with_what_to_set(tmp_path):
+    wafer = WaferSpec.preset("mini").changed({"machine.protection.framing": "delimited"})
+    with pytest.raises(BadInput, match=r'machine\.protection\.framing.*delimited.*set it to "counted"'):
+        check_protection(wafer)
+    check_protection(WaferSpec.preset("mini"))
+    path = tmp_path / "wafer.toml"
+    path.write_text(wafer.to_toml())
+    tables = {
+        "campaign": {"name": "framing", "seed": 1, "trials": 1},
+        "wafer": {"spec": str(path)},
+        "program": {"kind": "gpt_training"},
+        "faults": {"kinds": {"sram_data": 1}},
+    }
+    with pytest.raises(BadSpec, match=r"wafer\.spec.*framing"):
+        Campaign.from_tables(tables, source="test")
 
 
 def test_on_a_repaired_fabric_only_the_links_in_use_are_struck():

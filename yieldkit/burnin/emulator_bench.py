@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
@@ -19,16 +19,13 @@ from yieldkit.burnin.strata import Strata
 from yieldkit.burnin.trial import FaultClass, TrialRecord
 from yieldkit.emulator.lowering import Lowered, lower
 from yieldkit.emulator.placement import Placement
-from yieldkit.emulator.running import ACTED_OUT
+from yieldkit.emulator.running import check_protection
 from yieldkit.errors import BadInput
 from yieldkit.faults import FaultEvent, FaultPlan, FaultSampler
 from yieldkit.faults.host_places import HOST_PLACES
 from yieldkit.faults.models import apply_model
 from yieldkit.files import canonical_json, fingerprint
 from yieldkit.rng import generator
-
-if TYPE_CHECKING:
-    from yieldkit.wafer import WaferSpec
 
 __all__ = ["EmulatorBench", "check_spec", "count_classes", "open_bench"]
 
@@ -269,20 +266,3 @@ def _sampler(
     if spec.faults.sites == "all":
         sites = tuple((int(r), int(c)) for r, c in np.argwhere(chain.wafer.present_mask()))
     return FaultSampler(lowered, placement, steps, sites)
-
-
-def check_protection(wafer: WaferSpec) -> None:
-    """Refuse a wafer whose protection the emulator does not act out.
-
-    Raises:
-        BadInput: names the protection.
-    """
-    protection = wafer.machine.protection
-    for name, acted_out in ACTED_OUT.items():
-        value = getattr(protection, name)
-        if value not in acted_out:
-            raise BadInput(
-                f"the emulator does not act out {name} protection yet, and rates would be wrong without it",
-                value=value,
-                cure=f'set machine.protection.{name} = "none"',
-            )

@@ -49,8 +49,8 @@ def command(
     """
     from yieldkit.burnin import Campaign, CampaignRun, outcome_table, show_progress, stop_on_signals
     from yieldkit.burnin.chain import build_chain
-    from yieldkit.burnin.emulator_bench import check_protection
     from yieldkit.defects import NegativeBinomial
+    from yieldkit.emulator.running import check_protection
     from yieldkit.emulator.training import train
     from yieldkit.errors import AnswerIsNo
     from yieldkit.repair import repair_yield

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Final
@@ -34,6 +34,7 @@ from yieldkit.emulator.trace import Trace
 from yieldkit.errors import BadInput
 from yieldkit.files import fingerprint
 from yieldkit.quantities import Site
+from yieldkit.wafer import WaferSpec
 from yieldkit.workloads.program import Program
 
 __all__ = [
@@ -324,8 +325,12 @@ def symptoms_of(job: Job, placement: Placement, planned: int, telemetry: Telemet
     )
 
 
-ACTED_OUT: Final[Mapping[str, Collection[str]]] = {"sram": ("none", "parity", "secded"), "links": LINK_PROTECTIONS}
-"""Protections whose effects are acted out."""
+ACTED_OUT: Final[Mapping[str, Sequence[str]]] = {
+    "sram": ("none", "parity", "secded"),
+    "links": LINK_PROTECTIONS,
+    "framing": ("counted",),
+}
+"""Protections whose effects are acted out, the one without any first."""
 
 
 def protection_options(fabric: FabricView) -> dict[str, Any]:
@@ -337,28 +342,28 @@ def protection_options(fabric: FabricView) -> dict[str, Any]:
     }
 
 
-def check_protection(fabric: FabricView) -> None:
+def check_protection(wafer: FabricView | WaferSpec) -> None:
     """Refuse faults on a wafer whose protection is not acted out: their effects would be wrong.
 
     Args:
-        fabric: a booted fabric, or what else has a wafer's `spec`.
+        wafer: a wafer, or a booted fabric or what else has a wafer's `spec`.
 
     Raises:
         BadInput: names the protection.
     """
     for name, acted_out in ACTED_OUT.items():
-        value = _protection(fabric, name)
+        value = _protection(wafer, name)
         if value not in acted_out:
             raise BadInput(
-                f"the emulator does not act out {name} protection, so what a fault does would be wrong",
+                f"the emulator does not act out machine.protection.{name}, so what a fault does would be wrong",
                 value=value,
-                cure=f'use a wafer spec with machine.protection.{name} = "none"',
+                cure="set it to " + " or ".join(f'"{one}"' for one in acted_out),
             )
 
 
-def _protection(fabric: FabricView, name: str) -> str:
-    protection = getattr(getattr(getattr(fabric, "spec", None), "machine", None), "protection", None)
-    return str(getattr(protection, name, "none"))
+def _protection(wafer: FabricView | WaferSpec, name: str) -> str:
+    machine = getattr(getattr(wafer, "spec", wafer), "machine", None)
+    return str(getattr(getattr(machine, "protection", None), name, ACTED_OUT[name][0] if name in ACTED_OUT else "none"))
 
 
 def _summed(events: Iterable[HostEvent]) -> tuple[HostEvent, ...]:
