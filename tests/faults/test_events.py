@@ -13,8 +13,8 @@ from yieldkit.emulator.lowering import lower
 from yieldkit.emulator.placement import Placement
 from yieldkit.errors import BadInput
 from yieldkit.faults import FAULT_KINDS, PLACES, FaultEvent, FaultPlan, FaultSampler
-from yieldkit.faults.ground import task_extents
 from yieldkit.faults.host_places import HOST_PLACES
+from yieldkit.faults.traffic import task_extents
 from yieldkit.workloads.decode import gpt_decode
 
 GOOD = FaultEvent("sram", 1, 2, 0, "embed", mask=8, address=40)
@@ -150,7 +150,7 @@ def test_the_sampler_draws_live_places_of_every_kind(program):
         else:
             port = {(-1, 0): 0, (0, 1): 1, (1, 0): 2, (0, -1): 3}[event.drow, event.dcol]
             sent = sampler.traffic[launch.index]
-            assert event.nth < sent[r * low.program.cols + c, event.colour, port]
+            assert event.nth < sent.over(r * low.program.cols + c, port)[event.colour]
             assert FaultPlan([event], placement).hooks(event.step, launch).links[0].port == port
     # Tables hold nearly all the bits, so a bit of a route word is rare.
     assert {place for _, place in places} >= {"sram", "register", "result", "link_flip", "link_drop"}

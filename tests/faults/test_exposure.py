@@ -13,7 +13,8 @@ from yieldkit.emulator.placement import Placement
 from yieldkit.emulator.running import run
 from yieldkit.errors import BadInput
 from yieldkit.faults import Exposure, FaultEvent, FaultPlan
-from yieldkit.faults.ground import Ground, task_extents
+from yieldkit.faults.ground import Ground
+from yieldkit.faults.traffic import task_extents
 
 ORIGIN = (3, 2)
 
@@ -109,10 +110,9 @@ def test_words_over_a_link_are_the_counters_of_a_clean_launch():
     event = FaultEvent("link_flip", ORIGIN[0] + 1, ORIGIN[1] + 1, 0, "", mask=1, dcol=1)
     for low, sent in zip(here.lowered.launches, Ground(here.lowered, here.placement, 1).traffic, strict=True):
         occasions = here.occasions(event, "word", low)
-        mine = sent[1 * 4 + 1, :, 1]
-        assert occasions.count == mine.sum()
-        found = Counter(occasions.at(k)["colour"] for k in range(occasions.count))
-        assert found == {int(c): int(mine[c]) for c in np.flatnonzero(mine)}
+        mine = sent.over(1 * 4 + 1, 1)
+        assert occasions.count == sum(mine.values())
+        assert Counter(occasions.at(k)["colour"] for k in range(occasions.count)) == mine
 
 
 def test_a_word_that_is_never_read_changes_nothing():

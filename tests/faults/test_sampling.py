@@ -139,7 +139,7 @@ def test_populations_of_routes_registers_and_datapaths(training):
     assert total["accumulator"] + total["result"] == elements * 32 * STEPS
     assert elements * 32 * STEPS < total["operand"] < 2 * elements * 32 * STEPS
     assert total["link_flip"] == 32 * total["link_drop"]
-    assert total["link_drop"] == STEPS * sum(int(sent.sum()) for sent in training.traffic)
+    assert total["link_drop"] == STEPS * sum(int(one.sent.sum()) for one in training.traffic)
 
 
 @pytest.mark.parametrize("program", ["training", "decode"])

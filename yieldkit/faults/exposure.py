@@ -25,6 +25,7 @@ from yieldkit.errors import BadInput
 from yieldkit.faults.event import FaultEvent, FaultPlan
 from yieldkit.faults.ground import Ground
 from yieldkit.faults.host_places import HOST_PLACES
+from yieldkit.faults.traffic import Traffic
 from yieldkit.quantities import OPPOSITE, RAMP, Site
 
 __all__ = ["OCCASIONS", "Exposure", "Occasions", "occasion_of"]
@@ -137,9 +138,9 @@ class Exposure:
             elements = clean_elements(low)[low.role_of]
             most = int(elements.max())
             return int(elements[core]) / most if most else 0.0
-        words = self._traffic[low.index].sum(axis=1)
-        most = int(words.max())
-        return int(words[core[0] * self.placement.cols + core[1], self._port(event, core)]) / most if most else 0.0
+        traffic = self._traffic[low.index]
+        words = traffic.over(core[0] * self.placement.cols + core[1], self._port(event, core))
+        return sum(words.values()) / traffic.busiest if traffic.busiest else 0.0
 
     def _occasions(self, event: FaultEvent, kind: str, low: LoweredLaunch, core: Site) -> Occasions:
         if kind in _AS_A_WHOLE:
@@ -151,9 +152,8 @@ class Exposure:
             entering = self._entering(event, low, core)
             return Occasions((((), "nth", entering),) if entering else ())
         if kind == "word":
-            words = self._traffic[low.index][core[0] * self.placement.cols + core[1], :, self._port(event, core)]
-            used = np.flatnonzero(words)
-            return Occasions(tuple(((("colour", int(c)),), "nth", int(words[c])) for c in used))
+            words = self._traffic[low.index].over(core[0] * self.placement.cols + core[1], self._port(event, core))
+            return Occasions(tuple(((("colour", colour),), "nth", count) for colour, count in words.items()))
         role = int(low.role_of[core])
         if kind == "task":
             size = len(self._chain(low, role))
@@ -205,7 +205,8 @@ class Exposure:
             r, c = core[0] + down, core[1] + right
             if not (0 <= r < self.placement.rows and 0 <= c < self.placement.cols):
                 return 0
-            return int(self._traffic[low.index][r * self.placement.cols + c, event.colour, OPPOSITE[event.port]])
+            sent = self._traffic[low.index].over(r * self.placement.cols + c, OPPOSITE[event.port])
+            return sent.get(event.colour, 0)
         words = 0
         for _, task in self._chain(low, int(low.role_of[core])):
             d = task.operands[0]
@@ -234,7 +235,7 @@ class Exposure:
         return self._tasks[key]
 
     @cached_property
-    def _traffic(self) -> tuple[npt.NDArray[np.int64], ...]:
+    def _traffic(self) -> tuple[Traffic, ...]:
         return Ground(self.lowered, self.placement, 1).traffic
 
     def _port(self, event: FaultEvent, core: Site) -> int:

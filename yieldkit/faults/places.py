@@ -21,8 +21,9 @@ from yieldkit.emulator.isa import FABRIC_OUT, HEADER_WORDS, OPCODES
 from yieldkit.emulator.lowering import LoweredLaunch, Role
 from yieldkit.faults.bits import WHOLE, descriptor_layout, header_layout, task_layout
 from yieldkit.faults.event import FaultEvent
-from yieldkit.faults.ground import Ground, task_extents
+from yieldkit.faults.ground import Ground
 from yieldkit.faults.host_places import words_of_memoryx
+from yieldkit.faults.traffic import task_extents
 from yieldkit.workloads.program import Gemm, WGrad
 
 Rng = np.random.Generator
@@ -389,10 +390,12 @@ class Links:
 
     def items(self, ground: Ground, low: LoweredLaunch) -> Iterator[Item]:
         """One item a launch and format, and one of its idle links."""
-        sent, used = ground.traffic[low.index], ground.streams[low.index]
-        if not len(used):
+        traffic = ground.traffic[low.index]
+        slots, ports = np.nonzero(traffic.sent)
+        if not len(slots):
             return
-        words = sent[used[:, 0], used[:, 1], used[:, 2]]
+        used = np.column_stack((traffic.core[slots], traffic.colour[slots], ports))
+        words = traffic.sent[slots, ports]
         layouts = _link_layouts(low)
         names = np.array([WHOLE if self.whole else layouts.get(int(colour), "fp32") for colour in used[:, 1]])
         for layout in dict.fromkeys(names.tolist()):
@@ -426,14 +429,15 @@ class Queues:
 
     def items(self, ground: Ground, low: LoweredLaunch) -> Iterator[Item]:
         """One item a launch and format."""
-        entered = ground.entered[low.index]
-        used = np.argwhere(entered > 0)
-        used = used[ground.cores_of_sites(used[:, 0])]
+        traffic = ground.traffic[low.index]
+        slots, ports = np.nonzero(traffic.entered)
+        used = np.column_stack((traffic.core[slots], traffic.colour[slots], ports))
+        words = traffic.entered[slots, ports]
         layouts = _link_layouts(low)
         names = np.array([layouts.get(int(colour), "fp32") for colour in used[:, 1]])
         for layout in dict.fromkeys(names.tolist()):
             chosen = used[names == layout]
-            ends = np.cumsum(entered[chosen[:, 0], chosen[:, 1], chosen[:, 2]])
+            ends = np.cumsum(words[names == layout])
             yield Item(low.index, layout, int(ends[-1]), (chosen, ends))
 
     def strike(self, ground: Ground, item: Item, index: int, bit: int, when: Mapping[str, Any], rng: Rng) -> FaultEvent:

@@ -23,6 +23,7 @@ from yieldkit.faults.bits import CHECK, LAYOUTS
 from yieldkit.faults.event import FaultEvent
 from yieldkit.faults.ground import Ground
 from yieldkit.faults.places import SITE_CLASSES, Item
+from yieldkit.faults.traffic import Traffic
 from yieldkit.quantities import Site
 
 __all__ = ["FAULT_KINDS", "KIND_SITES", "FaultSampler", "Population"]
@@ -95,8 +96,8 @@ class FaultSampler:
         return {**LAYOUTS[layout], **({CHECK: check} if check else {})}
 
     @property
-    def traffic(self) -> tuple[npt.NDArray[np.int64], ...]:
-        """Words each core sends per (colour, port) over inner links in every launch, int64[n, 24, 4]."""
+    def traffic(self) -> tuple[Traffic, ...]:
+        """Words over links and into queues in every launch, of the sites to draw from."""
         return self.ground.traffic
 
     def populations(self, sites: Iterable[str]) -> tuple[Population, ...]:
