@@ -6,7 +6,7 @@ from collections import Counter
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from tests.emulator.random_hooks import CORE_HOOKS, random_hooks, with_model
@@ -81,7 +81,12 @@ def strike(seed, shape, dtype, specials, kind, code, *, windows=True, count=1, r
 KINDS = {"kind": st.sampled_from(CORE_HOOKS), "code": st.sampled_from(CODES), "windows": st.booleans()}
 
 
+# The header's word is stuck at 0, so tasks are read from where values lie, of which counts of words know nothing.
+TASKS_AMONG_VALUES = {"seed": 201373755, "shape": (1, 4), "dtype": "bf16", "specials": 0.0, "kind": "table"}
+
+
 @settings(deadline=None, derandomize=True, max_examples=60)
+@example(**TASKS_AMONG_VALUES, code="none", windows=False)
 @given(**CASES, **KINDS)
 def test_one_strike_in_any_program(seed, shape, dtype, specials, kind, code, windows):
     strike(seed, shape, dtype, specials, kind, code, windows=windows)

@@ -27,7 +27,29 @@ FETCHED, SENT, SENT_ADVANCE, SENT_RESET = 0, 1, 2, 3
 """Actions in a log: `action << 5 | colour`."""
 
 UNDECIDED = -1
-"""The core writes over its own tables, so what it does next depends on values."""
+"""The core writes over its own tables, or reads a task or a descriptor where values lie: what it does next depends on
+values.
+"""
+
+
+@compiled
+def _among_values(state, core, lowest, protected):
+    """Whether a word of the task that was started just now, or the task word itself, came from where values lie."""
+    word = state.sram[core, 1]
+    table = np.int64(word & np.uint32(0x3FFF))
+    descriptors = np.int64((word >> np.uint32(14)) & np.uint32(0x3FFF))
+    at = table + 2 * np.int64(state.task[core])
+    if at < protected and at + 1 >= lowest:
+        return True
+    opcode = state.task_register[core, 0] & np.uint32(0x3F)
+    if opcode < 1 or opcode > 16:
+        return False
+    for operand in range(3 if binary(opcode) else 2):
+        number = np.int64((state.task_register[core, 1] >> np.uint32(10 * operand)) & np.uint32(0x3FF))
+        place = descriptors + 4 * number
+        if place < protected and place + 3 >= lowest:
+            return True
+    return False
 
 
 @compiled
@@ -45,6 +67,8 @@ def step_through(state, triggers, budget, lowest, protected, log, task, most):
                 state.status[core] = RUNAWAY
                 return actions
             _start_task(state, triggers, core)
+            if _among_values(state, core, lowest, protected):
+                return UNDECIDED
             continue
         if state.status[core] != RUNNING:
             return actions
