@@ -1,0 +1,175 @@
+"""Coverage and width of the intervals of stratified campaigns, over simulated campaigns with a known truth.
+
+`python -m tests.bench.coverage --set fixed --campaigns 2000 --seed 1`: a row a cell, summary lines at the end.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from pathlib import Path
+from typing import Any, Final, NamedTuple
+
+import numpy as np
+from scipy import stats
+
+from tests.reliability.simulated_campaigns import SETS, Cell, cells_of, simulate
+from yieldkit.files import write_text
+from yieldkit.reliability.designs import Moments, design_interval, design_rate
+from yieldkit.reliability.proportions import clopper_pearson_interval, wilson_interval
+
+NOMINAL: Final = 0.95
+POINTS: Final = 0.02
+WIDEST: Final = 1.25
+PLAIN: Final = {"wilson": wilson_interval, "exact": clopper_pearson_interval}
+
+
+class Figures(NamedTuple):
+    """What the intervals of a cell do.
+
+    Attributes:
+        method: "wilson" or "exact".
+        coverage: share of campaigns whose interval holds the truth.
+        error: Monte Carlo standard error of that share.
+        simple: coverage of the plain interval for simple samples of the same sizes, by summing the binomial law.
+        below: share of campaigns whose interval lies below the truth.
+        width: mean width over that of simple samples.
+        bias: of the rate, in its standard deviations.
+        expected: trials with the label that simple samples would bring.
+    """
+
+    method: str
+    coverage: float
+    error: float
+    simple: float
+    below: float
+    width: float
+    bias: float
+    expected: float
+
+    @property
+    def highest(self) -> float:
+        """Coverage allowed: Clopper and Pearson's own interval covers too much where little is expected."""
+        return max(NOMINAL + POINTS, self.simple) if self.method == "exact" else NOMINAL + POINTS
+
+    def outside(self, errors: float = 0.0) -> str:
+        """What is out of bounds by more than so many standard errors: "low", "high", "wide" or nothing."""
+        if self.coverage < NOMINAL - POINTS - errors * self.error:
+            return "low"
+        if self.coverage > self.highest + errors * self.error:
+            return "high"
+        return "wide" if self.width > WIDEST else ""
+
+
+def figures(cell: Cell, trials: Moments) -> list[Figures]:
+    """Figures of both methods over simulated campaigns."""
+    truth = cell.population.truth
+    found = design_rate(cell.population.weights, trials)
+    sizes, times = np.unique(trials.n.sum(axis=(-1, -2)), return_counts=True)
+    rows = []
+    for method in PLAIN:
+        low, high = design_interval(found, method=method)
+        covered = float(((low <= truth) & (truth <= high)).mean())
+        plain = np.average([_simple(method, int(n), truth) for n in sizes], axis=0, weights=times)
+        error = float(np.sqrt(max(covered * (1 - covered), NOMINAL * (1 - NOMINAL) / 4) / len(low)))
+        rows.append(Figures(
+            method, covered, error, float(plain[0]), float((high < truth).mean()),
+            float((high - low).mean() / plain[1]), float((found.rate.mean() - truth) / found.rate.std()),
+            float(truth * np.average(sizes, weights=times)),
+        ))  # fmt: skip
+    return rows
+
+
+def _simple(method: str, n: int, truth: float) -> tuple[float, float]:
+    """Coverage and mean width of a plain interval."""
+    first, last = (int(bound) for bound in stats.binom.ppf([1e-12, 1 - 1e-12], n, truth))
+    x = np.arange(first, last + 1)
+    chance = stats.binom.pmf(x, n, truth)
+    low, high = PLAIN[method](x, n)
+    return float(chance[(low <= truth) & (truth <= high)].sum()), float((chance * (high - low)).sum())
+
+
+def measure(cells: list[Cell], *, campaigns: int, seed: int, quiet: bool = False) -> list[tuple[Cell, list[Figures]]]:
+    """Figures of all cells; progress goes to stderr."""
+    rows = []
+    for number, cell in enumerate(cells):
+        rows.append((cell, figures(cell, simulate(cell, campaigns=campaigns, seed=seed + number))))
+        if not quiet:
+            print(f"\r{number + 1}/{len(cells)} cells", end="", file=sys.stderr, flush=True)
+    if not quiet:
+        print(file=sys.stderr)
+    return rows
+
+
+def table(rows: list[tuple[Cell, list[Figures]]], *, errors: float, marked: bool = False) -> list[str]:
+    """A line a cell and method; "<<" where it is out of bounds, "?" where the noise may be the cause."""
+    lines = [
+        f"{'population':<30} {'H':>4} {'n':>6} {'floor':>6} {'mix':>4} {'hits':>6} {'method':<7}"
+        f" {'cover %':>8} {'se':>5} {'simple':>7} {'width':>6} {'bias':>6}"
+    ]
+    for cell, both in rows:
+        for one in both:
+            sure, maybe = one.outside(errors), one.outside()
+            mark = f" << {sure}" if sure else f" ? {maybe}" if maybe else ""
+            if marked and not mark:
+                continue
+            lines.append(
+                f"{cell.population.name:<30} {len(cell.population.shares):>4} {cell.design.n:>6}"
+                f" {100 * cell.floor_share:>5.0f}% {cell.design.mix:>4} {one.expected:>6.0f} {one.method:<7}"
+                f" {100 * one.coverage:>8.2f} {100 * one.error:>5.2f} {100 * one.simple:>7.2f} {one.width:>6.2f}"
+                f" {one.bias:>6.2f}{mark}"
+            )
+    return lines
+
+
+def summary(rows: list[tuple[Cell, list[Figures]]], *, errors: float) -> list[str]:
+    """Ranges by method, and how many cells are out of bounds."""
+    lines = []
+    for place, method in enumerate(PLAIN):
+        each = [both[place] for _, both in rows]
+        cover = sorted(100 * one.coverage for one in each)
+        simple = [100 * one.simple for one in each]
+        width = sorted(one.width for one in each)
+        out, sure = (sum(bool(one.outside(k)) for one in each) for k in (0.0, errors))
+        lines.append(
+            f"{method}: {len(each)} cells, coverage {cover[0]:.1f} to {cover[-1]:.1f} % (mean {np.mean(cover):.1f} %;"
+            f" simple samples {min(simple):.1f} to {max(simple):.1f} %), widths {width[0]:.2f} to {width[-1]:.2f}"
+            f" (median {np.median(width):.2f}), bias at most {max(abs(one.bias) for one in each):.2f} sd;"
+            f" out of bounds {out}, by more than {errors:g} standard errors {sure}"
+        )
+    return lines
+
+
+def plain_rows(rows: list[tuple[Cell, list[Figures]]]) -> list[dict[str, Any]]:
+    """For JSON."""
+    return [
+        {"population": cell.population.name, "strata": len(cell.population.shares), **cell.design._asdict(),
+         "n": cell.design.n, "floor_share": cell.floor_share, "truth": cell.population.truth, **one._asdict(),
+         "outside": one.outside()}
+        for cell, both in rows for one in both
+    ]  # fmt: skip
+
+
+def main() -> None:
+    """Simulate, print, write."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--set", choices=["fixed", *SETS], action="append", help="populations; fixed by default")
+    parser.add_argument("--campaigns", type=int, default=2000, help="simulated campaigns a cell")
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--errors", type=float, default=3.0, help="standard errors beyond which a cell is out for sure")
+    parser.add_argument("--marked", action="store_true", help="print cells out of bounds only")
+    parser.add_argument("--json", type=Path, help="write all figures here")
+    options = parser.parse_args()
+    every = []
+    for name in options.set or ["fixed"]:
+        rows = measure(cells_of(name), campaigns=options.campaigns, seed=options.seed)
+        print("\n".join([f"{name}:", *table(rows, errors=options.errors, marked=options.marked)]))
+        print("\n".join(summary(rows, errors=options.errors)), flush=True)
+        every += [{"set": name, **row} for row in plain_rows(rows)]
+    if options.json:
+        print(write_text(options.json, json.dumps(every, indent=2) + "\n"))
+
+
+if __name__ == "__main__":
+    main()
