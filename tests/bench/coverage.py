@@ -16,7 +16,7 @@ from scipy import stats
 
 from tests.reliability.simulated_campaigns import SETS, Cell, cells_of, simulate
 from yieldkit.files import write_text
-from yieldkit.reliability.designs import Moments, design_interval, design_rate
+from yieldkit.reliability.designs import design_interval, design_rate
 from yieldkit.reliability.proportions import clopper_pearson_interval, wilson_interval
 
 NOMINAL: Final = 0.95
@@ -62,16 +62,16 @@ class Figures(NamedTuple):
         return "wide" if self.width > WIDEST else ""
 
 
-def figures(cell: Cell, trials: Moments) -> list[Figures]:
+def figures(cell: Cell, n: Any, hits: Any) -> list[Figures]:
     """Figures of both methods over simulated campaigns."""
     truth = cell.population.truth
-    found = design_rate(cell.population.weights, trials)
-    sizes, times = np.unique(trials.n.sum(axis=(-1, -2)), return_counts=True)
+    found = design_rate(cell.population.frame, n, hits)
+    sizes, times = np.unique(n.sum(axis=(-1, -2)), return_counts=True)
     rows = []
     for method in PLAIN:
         low, high = design_interval(found, method=method)
         covered = float(((low <= truth) & (truth <= high)).mean())
-        plain = np.average([_simple(method, int(n), truth) for n in sizes], axis=0, weights=times)
+        plain = np.average([_simple(method, int(size), truth) for size in sizes], axis=0, weights=times)
         error = float(np.sqrt(max(covered * (1 - covered), NOMINAL * (1 - NOMINAL) / 4) / len(low)))
         rows.append(Figures(
             method, covered, error, float(plain[0]), float((high < truth).mean()),
@@ -94,7 +94,7 @@ def measure(cells: list[Cell], *, campaigns: int, seed: int, quiet: bool = False
     """Figures of all cells; progress goes to stderr."""
     rows = []
     for number, cell in enumerate(cells):
-        rows.append((cell, figures(cell, simulate(cell, campaigns=campaigns, seed=seed + number))))
+        rows.append((cell, figures(cell, *simulate(cell, campaigns=campaigns, seed=seed + number))))
         if not quiet:
             print(f"\r{number + 1}/{len(cells)} cells", end="", file=sys.stderr, flush=True)
     if not quiet:

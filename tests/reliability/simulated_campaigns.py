@@ -7,12 +7,12 @@ seed of its own: `develop` is what methods are worked out on, `fresh` and `final
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any, Final, NamedTuple
+from typing import Final, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
-from yieldkit.reliability.designs import Moments, design_interval, design_rate, plan_round
+from yieldkit.reliability.designs import Frame, design_interval, design_rate, plan_round
 from yieldkit.rng import generator
 
 F64 = npt.NDArray[np.float64]
@@ -64,6 +64,12 @@ class Population(NamedTuple):
     def draw_weights(self) -> F64:
         """[H, C] of a draw: how much likelier its class is under a uniform draw inside the stratum."""
         return np.asarray(self.shares / self.weights[:, None] / self.chances)
+
+    @property
+    def frame(self) -> Frame:
+        """As the design sees it."""
+        strata, classes = self.shares.shape
+        return Frame(self.shares.ravel(), np.repeat(np.arange(strata), classes), self.chances.ravel())
 
 
 class Design(NamedTuple):
@@ -190,40 +196,29 @@ def cells_of(name: str) -> list[Cell]:
     return list(fixed_cells() if name == "fixed" else drawn_cells(SETS[name]))
 
 
-def simulate(cell: Cell, *, campaigns: int, seed: int) -> Moments:
-    """Campaigns by rounds, arrays [campaigns, 2, H]; with a stop rule each ends at its own round."""
+def simulate(cell: Cell, *, campaigns: int, seed: int) -> tuple[F64, F64]:
+    """Campaigns by rounds: trials and hits by group, [campaigns, 2, H * C]; with a stop rule each ends at its round."""
     population, design = cell
     rng = generator(seed, "tests.designs")
-    factor = population.draw_weights
-    weights = population.weights
+    factor, weights, frame = population.draw_weights, population.weights, population.frame
     base = (population.shares * population.boosts).sum(axis=-1)
-    sums = np.zeros((6, campaigns, 2, len(weights)))
-    heaviest = factor.max(axis=-1)
+    chances = population.chances
+    n, hits = (np.zeros((campaigns, 2, *chances.shape), np.int64) for _ in range(2))
     going = np.arange(campaigns)
     for _ in range(design.rounds):
-        n, hits = sums[0, going].astype(np.int64), sums[4, going]
-        plan = plan_round(
-            weights, base, (n, np.minimum(hits, n)), (design.size // 2, design.size - design.size // 2),
-            floor=design.floor, mix=design.mix,
-        )  # fmt: skip
-        sums[:, going] += _draw(rng, population, plan, factor)
+        trials = n[going].sum(axis=-1)
+        # As `Strata` counts them: hits by their weights, at most as many as trials.
+        found = np.minimum((hits[going] * factor).sum(axis=-1), trials)
+        sizes = design.size // 2, design.size - design.size // 2
+        plan = plan_round(weights, base, (trials, found), sizes, floor=design.floor, mix=design.mix)
+        drawn = plan[..., None]
+        if chances.shape[-1] > 1:
+            drawn = rng.multinomial(plan, np.broadcast_to(chances, (*plan.shape, chances.shape[-1])))
+        n[going] += drawn
+        hits[going] += rng.binomial(drawn, population.rates)
         if design.stop is not None:
-            low, high = design_interval(design_rate(weights, Moments(*sums[:, going], heaviest)))
+            low, high = design_interval(design_rate(frame, *(a[going].reshape(len(going), 2, -1) for a in (n, hits))))
             going = going[(high - low) / 2 > design.stop]
             if not len(going):
                 break
-    return Moments(*sums, heaviest)
-
-
-def _draw(rng: np.random.Generator, population: Population, plan: Any, factor: F64) -> F64:
-    """What the trials of a round bring to the sums: n, hits, weight, square, hit weight, hit square."""
-    chances = population.chances
-    if chances.shape[-1] == 1:
-        counts = plan[..., None]
-    else:
-        counts = rng.multinomial(plan, np.broadcast_to(chances, (*plan.shape, chances.shape[-1])))
-    hits = rng.binomial(counts, population.rates)
-    return np.stack([
-        counts.sum(axis=-1), hits.sum(axis=-1), (counts * factor).sum(axis=-1), (counts * factor**2).sum(axis=-1),
-        (hits * factor).sum(axis=-1), (hits * factor**2).sum(axis=-1),
-    ]).astype(np.float64)  # fmt: skip
+    return n.reshape(campaigns, 2, -1), hits.reshape(campaigns, 2, -1)
