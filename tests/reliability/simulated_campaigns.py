@@ -12,7 +12,8 @@ from typing import Final, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from yieldkit.reliability.designs import Frame, design_interval, design_rate, plan_round
+from yieldkit.burnin.schedule import LEAST_EVENTS
+from yieldkit.reliability.designs import Frame, allocate, design_interval, design_rate, plan_round, width_factor
 from yieldkit.rng import generator
 
 F64 = npt.NDArray[np.float64]
@@ -97,6 +98,15 @@ class Cell(NamedTuple):
     def floor_share(self) -> float:
         """Part of the budget that the floor takes."""
         return 2 * ((self.design.floor + 1) // 2) * len(self.population.shares) / self.design.n
+
+    @property
+    def width_factor(self) -> float:
+        """What `yieldkit burnin check` tells beforehand: widths for an evenly spread label, trials by population."""
+        one, design = self.population, self.design
+        base = (one.shares * one.boosts).sum(axis=-1)
+        nothing = np.zeros(len(base), np.int64)
+        half = allocate(one.weights, nothing, design.n // 2, floor=(design.floor + 1) // 2, shares=base)
+        return float(width_factor(one.frame, 2 * half))
 
 
 def fixed_populations() -> Iterator[Population]:
@@ -217,8 +227,9 @@ def simulate(cell: Cell, *, campaigns: int, seed: int) -> tuple[F64, F64]:
         n[going] += drawn
         hits[going] += rng.binomial(drawn, population.rates)
         if design.stop is not None:
-            low, high = design_interval(design_rate(frame, *(a[going].reshape(len(going), 2, -1) for a in (n, hits))))
-            going = going[(high - low) / 2 > design.stop]
+            rate = design_rate(frame, *(a[going].reshape(len(going), 2, -1) for a in (n, hits)))
+            low, high = design_interval(rate)
+            going = going[((high - low) / 2 > design.stop) | (rate.events < LEAST_EVENTS)]
             if not len(going):
                 break
     return n.reshape(campaigns, 2, -1), hits.reshape(campaigns, 2, -1)

@@ -9,7 +9,7 @@ import numpy as np
 
 from yieldkit.burnin.campaign import CampaignRun
 from yieldkit.burnin.schedule import strata_of
-from yieldkit.burnin.strata import Strata, moments_of
+from yieldkit.burnin.strata import Strata
 from yieldkit.burnin.tally import Cell, Tally
 from yieldkit.burnin.trial import FaultClass
 from yieldkit.errors import BadInput
@@ -116,19 +116,7 @@ def domain_rate(
         labels: what counts as a hit.
         belongs: whether a class of faults is in the part.
     """
-    shares: dict[str, float] = {}
-    heaviest: dict[str, float] = {}
-    for number, name in enumerate(strata.names):
-        weights = strata.draw_weights(number)
-        for place, one in enumerate(strata.members[number]):
-            if belongs(strata.classes[one]):
-                shares[name] = shares.get(name, 0.0) + float(strata.weights[one])
-                heaviest[name] = max(heaviest.get(name, 0.0), float(weights[place]))
-    index = {name: number for number, name in enumerate(shares)}
-    limits = np.array(list(heaviest.values()), np.float64)
-    return design_rate(
-        list(shares.values()), moments_of(cells, lambda cell: index.get(strata.name_of(cell)), limits, labels)
-    )
+    return design_rate(strata.frame(belongs), *strata.counted(cells, labels, belongs))
 
 
 def _belongs(strata: Strata, by: str, value: str | None, *, live: bool) -> Callable[[FaultClass], bool]:
@@ -146,9 +134,8 @@ def _belongs(strata: Strata, by: str, value: str | None, *, live: bool) -> Calla
 
 def simple_rate(cells: Mapping[Cell, int], label: str) -> DesignRate:
     """Rate of a label in a simple random sample."""
-    n = np.array(float(sum(cells.values())))
-    rate = np.array(sum(count for cell, count in cells.items() if cell.label == label) / max(float(n), 1.0))
-    return DesignRate(rate, rate * (1 - rate) / np.maximum(n, 1.0), n, n, np.array(0.0))
+    hits = sum(count for cell, count in cells.items() if cell.label == label)
+    return DesignRate.simple(hits, sum(cells.values()))
 
 
 def _bounds(rate: DesignRate, confidence: float) -> dict[str, float]:

@@ -29,6 +29,7 @@ __all__ = [
     "neyman_shares",
     "plan_round",
     "posterior_rates",
+    "width_factor",
 ]
 
 F64 = NDArray[np.float64]
@@ -98,6 +99,8 @@ class DesignRate(NamedTuple):
         blind_n: trials of a simple random sample that would be as likely to show nothing, if the label sat where the
             design looks least.
         unseen: share of the population in strata without a trial.
+        events: n p(1 - p) of a simple random sample whose variance is known as well; below about ten the variance, and
+            with it the width, is itself a guess.
         law: what intervals go by.
     """
 
@@ -106,6 +109,7 @@ class DesignRate(NamedTuple):
     effective_n: F64
     blind_n: F64
     unseen: F64
+    events: F64
     law: Law
 
     @classmethod
@@ -116,7 +120,8 @@ class DesignRate(NamedTuple):
         rate = x / some
         each = 1.0 / some
         law = Law(np.ones_like(each)[..., None], each[..., None], each[..., None], rate[..., None], np.zeros_like(rate))
-        return cls(rate, rate * (1.0 - rate) / some, trials, trials, np.zeros_like(rate), law)
+        variance = rate * (1.0 - rate) / some
+        return cls(rate, variance, trials, trials, np.zeros_like(rate), trials * rate * (1.0 - rate), law)
 
 
 def allocate(weights: ArrayLike, sampled: ArrayLike, size: int, *, floor: int, shares: ArrayLike) -> I64:
@@ -282,7 +287,11 @@ def design_rate(frame: Frame, n: ArrayLike, hits: ArrayLike) -> DesignRate:
     pure = (rate <= 0) | (rate >= 1) | (variance <= 0)
     effective = np.where(pure, blind, rate * (1.0 - rate) / np.where(pure, 1.0, variance))
     lacking = ((weights > 0) & ~looked.any(axis=-2)).any(axis=-1)
-    return DesignRate(rate, variance, effective, blind, np.where(lacking, 1.0 - covered, 0.0), law)
+    # Every group brings gain p(1 - p), known as well as reach² / gain trials tell it.
+    brought = gain * deviation
+    known = (brought * gain * gain / np.where(gain > 0, reach * reach, 1.0)).sum(axis=-1)
+    events = np.where(known > 0, brought.sum(axis=-1) ** 2 / np.where(known > 0, known, 1.0), 0.0)
+    return DesignRate(rate, variance, effective, blind, np.where(lacking, 1.0 - covered, 0.0), events, law)
 
 
 def design_interval(rate: DesignRate, *, method: str = "wilson", confidence: float = 0.95) -> Interval:
@@ -319,6 +328,27 @@ def design_interval(rate: DesignRate, *, method: str = "wilson", confidence: flo
     high = np.where(everything, 1.0, np.maximum(rate.rate + np.where(nothing, 0.0, above), none))
     seen = 1.0 - rate.unseen
     return np.clip(low, 0.0, 1.0) * seen, np.clip(high, 0.0, 1.0) * seen + rate.unseen
+
+
+def width_factor(frame: Frame, n: ArrayLike) -> F64:
+    """How much wider than those of a simple sample of the same size the intervals of an evenly spread label are.
+
+    What strata bring is not in it: where rates differ between strata, intervals are narrower than that. A floor that
+    takes the part f of all trials widens by at most 1 / sqrt(1 - f).
+
+    Args:
+        frame: strata and groups.
+        n: [..., H] trials.
+
+    Returns:
+        [...]; infinite where a stratum of the population has no trial.
+    """
+    trials = np.asarray(n, np.float64)
+    shares = np.asarray(frame.shares, np.float64) / np.sum(frame.shares)
+    looks = trials[..., frame.stratum] * frame.chances
+    each = np.where(shares > 0, shares * shares / np.where(looks > 0, looks, 1.0), 0.0)
+    blind = ((shares > 0) & (looks <= 0)).any(axis=-1)
+    return np.where(blind, np.inf, np.sqrt(trials.sum(axis=-1) * each.sum(axis=-1)))
 
 
 def _push(law: Law, z: float, side: float) -> F64:
