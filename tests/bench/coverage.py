@@ -14,9 +14,9 @@ from typing import Any, Final, NamedTuple
 import numpy as np
 from scipy import stats
 
-from tests.reliability.simulated_campaigns import SETS, Cell, cells_of, simulate
+from tests.reliability.simulated_campaigns import LEAST_EXPECTED, SETS, Cell, cells_of, simulate
 from yieldkit.files import write_text
-from yieldkit.reliability.designs import design_interval, design_rate
+from yieldkit.reliability.designs import DesignRate, design_interval, design_rate
 from yieldkit.reliability.proportions import clopper_pearson_interval, wilson_interval
 
 NOMINAL: Final = 0.95
@@ -39,6 +39,7 @@ class Figures(NamedTuple):
         bias: of the rate, in its standard deviations.
         expected: trials with the label that simple samples would bring.
         told: the command `yieldkit burnin check` warns of the width beforehand.
+        events: what the rate rests on in truth (`DesignRate.events`, by the true rates and the mean trials).
     """
 
     method: str
@@ -51,6 +52,14 @@ class Figures(NamedTuple):
     bias: float
     expected: float
     told: bool
+    events: float
+
+    @property
+    def group(self) -> str:
+        """What is asked of the cell: everything, no width, or nothing."""
+        if self.events < LEAST_EXPECTED:
+            return "fewer than five events"
+        return "told to be wide" if self.told else "all others"
 
     @property
     def highest(self) -> float:
@@ -60,8 +69,11 @@ class Figures(NamedTuple):
     def outside(self, errors: float = 0.0) -> str:
         """What is out of bounds by more than so many standard errors: "low", "high", "wide" or nothing.
 
-        Where the design is told beforehand to be wide it may be, and cover more too; never less.
+        Where the design is told beforehand to be wide it may be, and cover more too; never less. Where fewer than five
+        events decide, as with fewer than five hits in a simple sample, nothing is asked.
         """
+        if self.events < LEAST_EXPECTED:
+            return ""
         if self.coverage < NOMINAL - POINTS - errors * self.error:
             return "low"
         if self.told:
@@ -76,17 +88,19 @@ def figures(cell: Cell, n: Any, hits: Any) -> list[Figures]:
     truth = cell.population.truth
     found = design_rate(cell.population.frame, n, hits)
     sizes, times = np.unique(n.sum(axis=(-1, -2)), return_counts=True)
-    events = float(np.median(found.events))
+    events, true = float(np.median(found.events)), _events(cell, found)
     rows = []
     for method in PLAIN:
         low, high = design_interval(found, method=method)
         covered = float(((low <= truth) & (truth <= high)).mean())
         plain = np.average([_simple(method, int(size), truth) for size in sizes], axis=0, weights=times)
-        error = float(np.sqrt(max(covered * (1 - covered), NOMINAL * (1 - NOMINAL) / 4) / len(low)))
+        # At least that of a cell on the upper bound: where nearly every campaign is covered the share's own is too small.
+        bound = NOMINAL + POINTS
+        error = float(np.sqrt(max(covered * (1 - covered), bound * (1 - bound)) / len(low)))
         rows.append(Figures(
             method, covered, error, float(plain[0]), _matched(method, events, truth), float((high < truth).mean()),
             float((high - low).mean() / plain[1]), float((found.rate.mean() - truth) / found.rate.std()),
-            float(truth * np.average(sizes, weights=times)), cell.width_factor > WIDEST,
+            float(truth * np.average(sizes, weights=times)), cell.width_factor > WIDEST, true,
         ))  # fmt: skip
     return rows
 
@@ -98,6 +112,14 @@ def _simple(method: str, n: int, truth: float) -> tuple[float, float]:
     chance = stats.binom.pmf(x, n, truth)
     low, high = PLAIN[method](x, n)
     return float(chance[(low <= truth) & (truth <= high)].sum()), float((chance * (high - low)).sum())
+
+
+def _events(cell: Cell, found: DesignRate) -> float:
+    p = cell.population.rates.ravel()
+    gain, reach = found.law.gain.mean(axis=0), found.law.reach.mean(axis=0)
+    brought = gain * p * (1 - p)
+    known = (brought * gain**2 / np.where(gain > 0, reach**2, 1.0)).sum()
+    return float(brought.sum() ** 2 / known) if known > 0 else 0.0
 
 
 def _matched(method: str, events: float, truth: float) -> float:
@@ -118,20 +140,20 @@ def measure(cells: list[Cell], *, campaigns: int, seed: int, quiet: bool = False
 
 
 def table(rows: list[tuple[Cell, list[Figures]]], *, errors: float, marked: bool = False) -> list[str]:
-    """A line a cell and method; "<<" where it is out of bounds, "?" where the noise may be the cause, "(told)"."""
+    """A line a cell and method; "<<" where it is out of bounds, "?" where the noise may be the cause, or what is not asked."""
     lines = [
-        f"{'population':<30} {'H':>4} {'n':>6} {'floor':>6} {'mix':>4} {'hits':>6} {'method':<7}"
+        f"{'population':<30} {'H':>4} {'n':>6} {'floor':>6} {'mix':>4} {'hits':>6} {'events':>6} {'method':<7}"
         f" {'cover %':>8} {'se':>5} {'simple':>7} {'width':>6} {'bias':>6}"
     ]
     for cell, both in rows:
         for one in both:
             sure, maybe = one.outside(errors), one.outside()
-            mark = f" << {sure}" if sure else f" ? {maybe}" if maybe else " (told)" if one.told else ""
+            mark = f" << {sure}" if sure else f" ? {maybe}" if maybe else "" if one.group == "all others" else f" ({one.group})"
             if marked and not maybe:
                 continue
             lines.append(
                 f"{cell.population.name:<30} {len(cell.population.shares):>4} {cell.design.n:>6}"
-                f" {100 * cell.floor_share:>5.0f}% {cell.design.mix:>4} {one.expected:>6.0f} {one.method:<7}"
+                f" {100 * cell.floor_share:>5.0f}% {cell.design.mix:>4} {one.expected:>6.0f} {one.events:>6.0f} {one.method:<7}"
                 f" {100 * one.coverage:>8.2f} {100 * one.error:>5.2f} {100 * one.simple:>7.2f} {one.width:>6.2f}"
                 f" {one.bias:>6.2f}{mark}"
             )
@@ -142,8 +164,8 @@ def summary(rows: list[tuple[Cell, list[Figures]]], *, errors: float) -> list[st
     """Ranges by method, of cells whose width is not told beforehand and of those where it is."""
     lines = []
     for place, method in enumerate(PLAIN):
-        for told in (False, True):
-            each = [both[place] for _, both in rows if both[place].told == told]
+        for group in ("all others", "told to be wide", "fewer than five events"):
+            each = [both[place] for _, both in rows if both[place].group == group]
             if not each:
                 continue
             cover = sorted(100 * one.coverage for one in each)
@@ -151,7 +173,7 @@ def summary(rows: list[tuple[Cell, list[Figures]]], *, errors: float) -> list[st
             width = sorted(one.width for one in each)
             out, sure = (sum(bool(one.outside(k)) for one in each) for k in (0.0, errors))
             lines.append(
-                f"{method}, {'told to be wide' if told else 'all others'}: {len(each)} cells,"
+                f"{method}, {group}: {len(each)} cells,"
                 f" coverage {cover[0]:.1f} to {cover[-1]:.1f} % (mean {np.mean(cover):.1f} %;"
                 f" simple samples {min(simple):.1f} to {max(simple):.1f} %), widths {width[0]:.2f} to {width[-1]:.2f}"
                 f" (median {np.median(width):.2f}), bias at most {max(abs(one.bias) for one in each):.2f} sd;"

@@ -104,7 +104,7 @@ def test_the_stop_rule_reads_the_weighted_interval(tmp_path):
     one = stratified(rule, trials=4000).run(tmp_path / "one")
     assert one.decision.reason == HALF_WIDTH
     strata = Strata.of(one.campaign.spec, one.classes())
-    rate = design_rate(strata.shares, strata.moments(one.tally(), ["NAN_HW"]))
+    rate = design_rate(strata.frame(), *strata.counted(one.tally().cells, ["NAN_HW"]))
     low, high = design_interval(rate)
     assert (high - low) / 2 <= 0.012
     # Counting alone would stop elsewhere: half of the trials went where the label is frequent.
