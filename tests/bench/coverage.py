@@ -94,7 +94,7 @@ def figures(cell: Cell, n: Any, hits: Any) -> list[Figures]:
         low, high = design_interval(found, method=method)
         covered = float(((low <= truth) & (truth <= high)).mean())
         plain = np.average([_simple(method, int(size), truth) for size in sizes], axis=0, weights=times)
-        # At least that of a cell on the upper bound: where nearly every campaign is covered the share's own is too small.
+        # At least that of a cell on the upper bound: where nearly all are covered the share's own is too small.
         bound = NOMINAL + POINTS
         error = float(np.sqrt(max(covered * (1 - covered), bound * (1 - bound)) / len(low)))
         rows.append(Figures(
@@ -140,7 +140,7 @@ def measure(cells: list[Cell], *, campaigns: int, seed: int, quiet: bool = False
 
 
 def table(rows: list[tuple[Cell, list[Figures]]], *, errors: float, marked: bool = False) -> list[str]:
-    """A line a cell and method; "<<" where it is out of bounds, "?" where the noise may be the cause, or what is not asked."""
+    """A line a cell and method; "<<" where out of bounds, "?" where noise may be the cause, or what is not asked."""
     lines = [
         f"{'population':<30} {'H':>4} {'n':>6} {'floor':>6} {'mix':>4} {'hits':>6} {'events':>6} {'method':<7}"
         f" {'cover %':>8} {'se':>5} {'simple':>7} {'width':>6} {'bias':>6}"
@@ -148,12 +148,21 @@ def table(rows: list[tuple[Cell, list[Figures]]], *, errors: float, marked: bool
     for cell, both in rows:
         for one in both:
             sure, maybe = one.outside(errors), one.outside()
-            mark = f" << {sure}" if sure else f" ? {maybe}" if maybe else "" if one.group == "all others" else f" ({one.group})"
+            mark = (
+                f" << {sure}"
+                if sure
+                else f" ? {maybe}"
+                if maybe
+                else ""
+                if one.group == "all others"
+                else f" ({one.group})"
+            )
             if marked and not maybe:
                 continue
             lines.append(
                 f"{cell.population.name:<30} {len(cell.population.shares):>4} {cell.design.n:>6}"
-                f" {100 * cell.floor_share:>5.0f}% {cell.design.mix:>4} {one.expected:>6.0f} {one.events:>6.0f} {one.method:<7}"
+                f" {100 * cell.floor_share:>5.0f}% {cell.design.mix:>4} {one.expected:>6.0f} {one.events:>6.0f}"
+                f" {one.method:<7}"
                 f" {100 * one.coverage:>8.2f} {100 * one.error:>5.2f} {100 * one.simple:>7.2f} {one.width:>6.2f}"
                 f" {one.bias:>6.2f}{mark}"
             )
@@ -186,7 +195,8 @@ def plain_rows(rows: list[tuple[Cell, list[Figures]]]) -> list[dict[str, Any]]:
     """For JSON."""
     return [
         {"population": cell.population.name, "strata": len(cell.population.shares), **cell.design._asdict(),
-         "n": cell.design.n, "floor_share": cell.floor_share, "width_factor": cell.width_factor, "truth": cell.population.truth, **one._asdict(),
+         "n": cell.design.n, "floor_share": cell.floor_share, "width_factor": cell.width_factor,
+         "truth": cell.population.truth, **one._asdict(),
          "outside": one.outside()}
         for cell, both in rows for one in both
     ]  # fmt: skip

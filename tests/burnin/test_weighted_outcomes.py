@@ -165,7 +165,14 @@ def test_a_survey_names_strata_populations_and_plans():
     assert any("last round has 20 of 80" in note for note in fixed.notes)
     short = survey_of(stratified("strata.floor=90"))
     assert any("stay short" in note for note in short.notes)
+    # A floor of 12 in 12 strata takes nearly half of 320 trials; one of 4 takes a sixth and widens nothing much.
+    heavy = survey_of(stratified("strata.floor=12", strata={"by": ["site", "bit"], "allocation": "proportional"}))
+    assert any("times as wide" in note and "the floor takes 45 %" in note for note in heavy.notes)
+    assert not any("times as wide" in note for note in survey.notes)
+    favoured = survey_of(stratified("faults.importance={sign=200}", strata={"by": ["site"]}))
+    assert any("(importance)" in note for note in favoured.notes)
     whole = survey_of(campaign())
+    assert whole.notes == ()
     assert [row["stratum"] for row in whole.rows] == ["all"]
 
 

@@ -35,8 +35,9 @@ from yieldkit.reliability.designs import (
 from yieldkit.reliability.proportions import clopper_pearson_interval, wilson_interval
 from yieldkit.rng import generator
 
+
 def inside(rows, *, errors):
-    """Cells out of bounds by more than noise; coverage within two points, widths at most 1.25 unless told beforehand."""
+    """Cells out of bounds by more than noise: coverage by two points, widths at 1.25 unless told beforehand."""
     wrong = [line for line in table(rows, errors=errors, marked=True) if "<<" in line]
     for cell, both in rows:
         for one in both:
@@ -163,7 +164,7 @@ def test_the_stratified_estimator_again_by_hand():
 
 
 def test_groups_of_a_stratum():
-    """Two groups of a stratum, one drawn six times as often: luck with how often each comes does not spread the rate."""
+    """Two groups of a stratum, one drawn six times as often: luck with how often each comes spreads nothing."""
     frame, rates = Frame(np.array([0.1, 0.9]), np.array([0, 0]), np.array([0.4, 0.6])), np.array([0.8, 0.4])
     n, hits = weighted(rates, frame, 200, 4000, 9)
     found = design_rate(frame, n, hits)

@@ -19,9 +19,11 @@ from yieldkit.reliability.proportions import clopper_pearson_interval, wilson_in
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["ALL_KINDS", "AXES", "domain_rate", "outcome_rows", "outcome_table", "simple_rate"]
+__all__ = ["ALL_KINDS", "AXES", "FEW_EVENTS", "domain_rate", "outcome_rows", "outcome_table", "simple_rate"]
 
 ALL_KINDS: Final = "all"
+FEW_EVENTS: Final = 5.0
+"""With fewer events (`DesignRate.events`) an interval may hold less often, or more often, than it says."""
 AXES: Final = ("kind", "site", "bit", "phase", "model")
 _COUNTS: Final = (
     *("label", "count", "n", "rate"),
@@ -39,7 +41,8 @@ def outcome_rows(
     live: bool = False,
     labels: Sequence[str] = (),
 ) -> list[dict[str, Any]]:
-    """The rows of `outcome_table` as plain values, and `effective_n`, the simple random trials that know as much.
+    """The rows of `outcome_table` as plain values, with `effective_n`, the simple random trials that know as much, and
+    `events`, what the variance rests on (`DesignRate.events`).
 
     Args:
         tally: counts.
@@ -139,7 +142,7 @@ def simple_rate(cells: Mapping[Cell, int], label: str) -> DesignRate:
 
 
 def _bounds(rate: DesignRate, confidence: float) -> dict[str, float]:
-    found = {"rate": float(rate.rate), "effective_n": float(rate.effective_n)}
+    found = {"rate": float(rate.rate), "effective_n": float(rate.effective_n), "events": float(rate.events)}
     for method in ("wilson", "exact"):
         low, high = design_interval(rate, method=method, confidence=confidence)
         found |= {f"{method}_low": float(low), f"{method}_high": float(high)}
@@ -157,6 +160,7 @@ def _counted(tally: Tally, cells: Sequence[tuple[str | None, str]], confidence: 
         "n": n.tolist(),
         "rate": (count / np.maximum(n, 1)).tolist(),
         "effective_n": n.astype(np.float64).tolist(),
+        "events": (count * (1.0 - count / np.maximum(n, 1))).tolist(),
     }
     for name, interval in (("wilson", wilson_interval), ("exact", clopper_pearson_interval)):
         low, high = interval(count, n, confidence=confidence)
