@@ -208,13 +208,15 @@ def main() -> None:
     parser.add_argument("--set", choices=["fixed", *SETS], action="append", help="populations; fixed by default")
     parser.add_argument("--campaigns", type=int, default=2000, help="simulated campaigns a cell")
     parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--only", action="append", help="populations whose name is this; all by default")
     parser.add_argument("--errors", type=float, default=3.0, help="standard errors beyond which a cell is out for sure")
     parser.add_argument("--marked", action="store_true", help="print cells out of bounds only")
     parser.add_argument("--json", type=Path, help="write all figures here")
     options = parser.parse_args()
     every = []
     for name in options.set or ["fixed"]:
-        rows = measure(cells_of(name), campaigns=options.campaigns, seed=options.seed)
+        cells = [one for one in cells_of(name) if not options.only or one.population.name in options.only]
+        rows = measure(cells, campaigns=options.campaigns, seed=options.seed)
         print("\n".join([f"{name}:", *table(rows, errors=options.errors, marked=options.marked)]))
         print("\n".join(summary(rows, errors=options.errors)), flush=True)
         every += [{"set": name, **row} for row in plain_rows(rows)]
