@@ -36,12 +36,8 @@ F64 = NDArray[np.float64]
 I64 = NDArray[np.int64]
 Interval = tuple[F64, F64]
 
-PRIOR_TRIALS: Final = 1.5
-"""Assumption: a stratum's variance is estimated as if it had one and a half trials more, with the rate of all strata.
-So a stratum that has shown nothing yet is not taken to be sure."""
-
-
 _MOST_UNLIKE: Final = 0.98
+"""Assumption: strata are never taken to be all or nothing for sure; a fiftieth of a trial is shared."""
 _MOMENT_ROUNDS: Final = 6
 _WIDENINGS: Final = 12
 _BISECTIONS: Final = 36
