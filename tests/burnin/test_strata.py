@@ -27,7 +27,7 @@ def whole(tmp_path_factory):
     return stratified().run(tmp_path_factory.mktemp("strata"))
 
 
-def test_every_stratum_gets_its_floor_and_the_rest_follows_the_target(whole):
+def test_every_stratum_gets_its_floor_and_the_rest_follows_the_target(whole, tmp_path):
     seen = Counter((record.site, record.bit) for record in whole.records())
     assert len(seen) == 12
     assert min(seen.values()) >= 4
@@ -35,16 +35,18 @@ def test_every_stratum_gets_its_floor_and_the_rest_follows_the_target(whole):
     assert sum(first.values()) == 80
     assert {half: sum(n for (own, _), n in first.items() if own == half) for half in (0, 1)} == {0: 40, 1: 40}
     assert all(first[half, f"{site}/{bit}"] >= 2 for half in (0, 1) for site, bit in seen)
-    # By population the low bits of mantissas would get less than a third; they hold nearly all of the variance.
+    # By population the low bits of mantissas would get less than a third; they hold nearly all of the variance. Three
+    # hits in 320 trials say little of that, a dozen in 1,600 do.
     late = Counter()
-    for number in (2, 3):
-        for (_, name), n in whole.allocations()[number].items():
+    longer = stratified(trials=1600).run(tmp_path / "longer")
+    for number in range(16, 20):
+        for (_, name), n in longer.allocations()[number].items():
             late[name.partition("/")[2]] += n
     by_population = Counter()
     for one in whole.classes():
         by_population[one.bit] += one.population
     share = by_population["mantissa_low"] / by_population.total()
-    assert late["mantissa_low"] / late.total() > 1.3 * share
+    assert late["mantissa_low"] / late.total() > 1.2 * share
     assert late["unused"] / late.total() < 0.9 * by_population["unused"] / by_population.total()
 
 
@@ -100,18 +102,18 @@ def stratified_classes():
 def test_the_stop_rule_reads_the_weighted_interval(tmp_path):
     from yieldkit.reliability.designs import design_interval, design_rate
 
-    rule = "campaign.stop={label='NAN_HW', half_width=0.012}"
+    rule = "campaign.stop={label='NAN_HW', half_width=0.0034}"
     one = stratified(rule, trials=4000).run(tmp_path / "one")
     assert one.decision.reason == HALF_WIDTH
     strata = Strata.of(one.campaign.spec, one.classes())
-    rate = design_rate(strata.shares, strata.moments(one.tally(), ["NAN_HW"]))
+    rate = design_rate(strata.frame(), *strata.counted(one.tally().cells, ["NAN_HW"]))
     low, high = design_interval(rate)
-    assert (high - low) / 2 <= 0.012
+    assert (high - low) / 2 <= 0.0034
     # Counting alone would stop elsewhere: half of the trials went where the label is frequent.
     from yieldkit.reliability.proportions import wilson_interval
 
     low, high = wilson_interval(one.tally().count(label="NAN_HW"), one.n)
-    assert (high - low) / 2 > 0.012
+    assert (high - low) / 2 > 0.0034
     two = stratified(rule, trials=4000, chunk=13).run(tmp_path / "two", jobs=2)
     assert rows(two) == rows(one)
 

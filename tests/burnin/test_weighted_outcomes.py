@@ -165,7 +165,14 @@ def test_a_survey_names_strata_populations_and_plans():
     assert any("last round has 20 of 80" in note for note in fixed.notes)
     short = survey_of(stratified("strata.floor=90"))
     assert any("stay short" in note for note in short.notes)
+    # A floor of 24 in 12 strata takes nine tenths of 320 trials; one of 4 takes a sixth and widens nothing much.
+    heavy = survey_of(stratified("strata.floor=24", strata={"by": ["site", "bit"], "allocation": "proportional"}))
+    assert any("times as wide" in note and "the floor takes 90 %" in note for note in heavy.notes)
+    assert not any("times as wide" in note for note in survey.notes)
+    favoured = survey_of(stratified("faults.importance={sign=200}", strata={"by": ["site"]}))
+    assert any("(importance)" in note for note in favoured.notes)
     whole = survey_of(campaign())
+    assert whole.notes == ()
     assert [row["stratum"] for row in whole.rows] == ["all"]
 
 
@@ -208,3 +215,14 @@ def test_strata_on_the_emulator_give_the_same_rows_on_two_workers_and_any_trial_
     assert one.allocations() == two.allocations()
     assert {record.site for record in one.records()} == {one.site for one in one.classes()}
     assert one.replay(30).equal
+
+
+def test_the_text_names_rates_that_few_events_decide(tmp_path):
+    from click.testing import CliRunner
+
+    from yieldkit.cli.burnin_strata import outcomes
+
+    short = stratified(trials=160).run(tmp_path / "short")
+    said = CliRunner().invoke(outcomes, [str(short.folder), "--by", "site"])
+    assert said.exit_code == 0, said.output
+    assert "fewer than 5 events decide these" in said.output

@@ -9,7 +9,7 @@ import numpy as np
 
 from yieldkit.burnin.campaign import CampaignRun
 from yieldkit.burnin.schedule import strata_of
-from yieldkit.burnin.strata import Strata, moments_of
+from yieldkit.burnin.strata import Strata
 from yieldkit.burnin.tally import Cell, Tally
 from yieldkit.burnin.trial import FaultClass
 from yieldkit.errors import BadInput
@@ -19,9 +19,11 @@ from yieldkit.reliability.proportions import clopper_pearson_interval, wilson_in
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["ALL_KINDS", "AXES", "domain_rate", "outcome_rows", "outcome_table", "simple_rate"]
+__all__ = ["ALL_KINDS", "AXES", "FEW_EVENTS", "domain_rate", "outcome_rows", "outcome_table", "simple_rate"]
 
 ALL_KINDS: Final = "all"
+FEW_EVENTS: Final = 5.0
+"""With fewer events (`DesignRate.events`) an interval may hold less often, or more often, than it says."""
 AXES: Final = ("kind", "site", "bit", "phase", "model")
 _COUNTS: Final = (
     *("label", "count", "n", "rate"),
@@ -39,7 +41,8 @@ def outcome_rows(
     live: bool = False,
     labels: Sequence[str] = (),
 ) -> list[dict[str, Any]]:
-    """The rows of `outcome_table` as plain values, and `effective_n`, the simple random trials that know as much.
+    """The rows of `outcome_table` as plain values, with `effective_n`, the simple random trials that know as much, and
+    `events`, what the variance rests on (`DesignRate.events`).
 
     Args:
         tally: counts.
@@ -116,19 +119,7 @@ def domain_rate(
         labels: what counts as a hit.
         belongs: whether a class of faults is in the part.
     """
-    shares: dict[str, float] = {}
-    heaviest: dict[str, float] = {}
-    for number, name in enumerate(strata.names):
-        weights = strata.draw_weights(number)
-        for place, one in enumerate(strata.members[number]):
-            if belongs(strata.classes[one]):
-                shares[name] = shares.get(name, 0.0) + float(strata.weights[one])
-                heaviest[name] = max(heaviest.get(name, 0.0), float(weights[place]))
-    index = {name: number for number, name in enumerate(shares)}
-    limits = np.array(list(heaviest.values()), np.float64)
-    return design_rate(
-        list(shares.values()), moments_of(cells, lambda cell: index.get(strata.name_of(cell)), limits, labels)
-    )
+    return design_rate(strata.frame(belongs), *strata.counted(cells, labels, belongs))
 
 
 def _belongs(strata: Strata, by: str, value: str | None, *, live: bool) -> Callable[[FaultClass], bool]:
@@ -146,13 +137,12 @@ def _belongs(strata: Strata, by: str, value: str | None, *, live: bool) -> Calla
 
 def simple_rate(cells: Mapping[Cell, int], label: str) -> DesignRate:
     """Rate of a label in a simple random sample."""
-    n = np.array(float(sum(cells.values())))
-    rate = np.array(sum(count for cell, count in cells.items() if cell.label == label) / max(float(n), 1.0))
-    return DesignRate(rate, rate * (1 - rate) / np.maximum(n, 1.0), n, n, np.array(0.0))
+    hits = sum(count for cell, count in cells.items() if cell.label == label)
+    return DesignRate.simple(hits, sum(cells.values()))
 
 
 def _bounds(rate: DesignRate, confidence: float) -> dict[str, float]:
-    found = {"rate": float(rate.rate), "effective_n": float(rate.effective_n)}
+    found = {"rate": float(rate.rate), "effective_n": float(rate.effective_n), "events": float(rate.events)}
     for method in ("wilson", "exact"):
         low, high = design_interval(rate, method=method, confidence=confidence)
         found |= {f"{method}_low": float(low), f"{method}_high": float(high)}
@@ -170,6 +160,7 @@ def _counted(tally: Tally, cells: Sequence[tuple[str | None, str]], confidence: 
         "n": n.tolist(),
         "rate": (count / np.maximum(n, 1)).tolist(),
         "effective_n": n.astype(np.float64).tolist(),
+        "events": (count * (1.0 - count / np.maximum(n, 1))).tolist(),
     }
     for name, interval in (("wilson", wilson_interval), ("exact", clopper_pearson_interval)):
         low, high = interval(count, n, confidence=confidence)

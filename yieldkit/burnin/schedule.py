@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
@@ -13,10 +14,12 @@ from yieldkit.burnin.trial import FaultClass, TrialRow
 from yieldkit.reliability.designs import design_interval, design_rate
 from yieldkit.reliability.proportions import wilson_interval
 
-__all__ = ["BUDGET", "HALF_WIDTH", "Decision", "Ledger", "strata_of"]
+__all__ = ["BUDGET", "HALF_WIDTH", "LEAST_EVENTS", "Decision", "Ledger", "strata_of"]
 
 BUDGET: Final = "budget"
 HALF_WIDTH: Final = "half_width"
+LEAST_EVENTS: Final = 10.0
+"""Assumption: what a weighted rate must rest on before its width can stop a campaign (`DesignRate.events`)."""
 
 
 @dataclass(frozen=True)
@@ -149,9 +152,16 @@ class Ledger:
             self._verdict = Decision(min(self._complete * plan.round, plan.trials), True, HALF_WIDTH)
 
     def _half_width(self, stop: StopSection) -> float:
-        """Of Wilson's interval, because the rule is about width, and its width shrinks steadily."""
+        """Of Wilson's interval, because the rule is about width, and its width shrinks steadily.
+
+        A weighted rate has none before its variance is known: the first round whose luck makes it look narrow would end
+        the campaign.
+        """
         if self._strata is not None:
-            rate = design_rate(self._strata.shares, self._strata.moments(self._decided, (stop.label,)))
+            strata = self._strata
+            rate = design_rate(strata.frame(), *strata.counted(self._decided.cells, (stop.label,)))
+            if rate.events < LEAST_EVENTS:
+                return math.inf
             low, high = design_interval(rate, confidence=stop.confidence)
         else:
             count, n = self._decided.count(label=stop.label), self._decided.n

@@ -20,10 +20,10 @@ from yieldkit.burnin.store import Allocation
 from yieldkit.burnin.tally import Cell, Tally
 from yieldkit.burnin.trial import FaultClass
 from yieldkit.errors import BadInput
-from yieldkit.reliability.designs import Moments, plan_round
+from yieldkit.reliability.designs import Frame, plan_round
 from yieldkit.rng import generator
 
-__all__ = ["Draw", "Shown", "Strata", "class_weights", "kind_of_site", "kinds_of", "moments_of", "shown_of"]
+__all__ = ["Draw", "Shown", "Strata", "class_weights", "kind_of_site", "kinds_of", "shown_of"]
 
 Shown = tuple[tuple[int, str, str, str, float, bool, int], ...]
 """What complete rounds have shown: (half, site, bit, phase, weight, with the target, trials)."""
@@ -141,14 +141,14 @@ class Strata:
         shares = np.array([math.fsum(boosted[list(inside)]) for inside in self.members])
         return shares / math.fsum(shares)
 
-    @cached_property
-    def heaviest(self) -> _F64:
-        """Largest weight that a draw inside each stratum can have."""
-        return np.array([max(self._inside(number)[1]) for number in range(len(self.names))])
-
-    def draw_weights(self, number: int) -> _F64:
-        """Weight of a draw of each class of a stratum, in the order of `members`."""
-        return self._inside(number)[1]
+    def frame(self, belongs: Callable[[FaultClass], bool] = lambda _: True) -> Frame:
+        """Strata and groups of the population, or of the part of it whose classes belong; what is empty is left out."""
+        groups, _ = self._groups(belongs)
+        strata = {number: place for place, number in enumerate(dict.fromkeys(number for number, _ in groups))}
+        shares = np.array([math.fsum(self.weights[inside]) for inside in groups.values()])
+        boosted = np.array([math.fsum(self.weights[inside] * self.boosts[inside]) for inside in groups.values()])
+        stratum = np.array([strata[number] for number, _ in groups], np.int64)
+        return Frame(shares, stratum, boosted / np.bincount(stratum, boosted)[stratum])
 
     @cached_property
     def _kinds(self) -> dict[FaultClass, str]:
@@ -217,10 +217,35 @@ class Strata:
             return ()
         return shown_of(tally, self.spec.strata.targets)
 
-    def moments(self, tally: Tally, labels: Iterable[str]) -> Moments:
-        """Moments of the trials by half and stratum, arrays [2, H]; trials with one of the labels are hits."""
-        index = {name: number for number, name in enumerate(self.names)}
-        return moments_of(tally.cells, lambda cell: index[self.name_of(cell)], self.heaviest, labels)
+    def counted(
+        self, cells: Mapping[Cell, int], labels: Iterable[str], belongs: Callable[[FaultClass], bool] = lambda _: True
+    ) -> tuple[_F64, _F64]:
+        """Trials by half and group of the frame, and those with one of the labels: arrays [2, G]."""
+        groups, of_class = self._groups(belongs)
+        hits = set(labels)
+        n, found = np.zeros((_HALVES, len(groups))), np.zeros((_HALVES, len(groups)))
+        for cell, count in cells.items():
+            group = of_class.get((cell.site, cell.bit, cell.phase))
+            if group is not None:
+                n[cell.half, group] += count
+                found[cell.half, group] += count * (cell.label in hits)
+        return n, found
+
+    def _groups(
+        self, belongs: Callable[[FaultClass], bool]
+    ) -> tuple[dict[tuple[int, float], list[int]], dict[tuple[str, str, str], int]]:
+        """Numbers of the classes by stratum and factor of importance, and the group of each class by its names."""
+        groups: dict[tuple[int, float], list[int]] = {}
+        for number, inside in enumerate(self.members):
+            for one in inside:
+                if belongs(self.classes[one]):
+                    groups.setdefault((number, float(self.boosts[one])), []).append(one)
+        names = {
+            (self.classes[one].site, self.classes[one].bit, self.classes[one].phase): group
+            for group, inside in enumerate(groups.values())
+            for one in inside
+        }
+        return groups, names
 
     def _sizes(self, number: int) -> tuple[int, int]:
         size = self.spec.campaign.round
@@ -261,30 +286,3 @@ def shown_of(tally: Tally, targets: Iterable[str]) -> Shown:
         key = (cell.half, cell.site, cell.bit, cell.phase, cell.weight, cell.label in wanted)
         found[key] = found.get(key, 0) + count
     return tuple(sorted((*key, count) for key, count in found.items()))
-
-
-def moments_of(
-    cells: Mapping[Cell, int], where: Callable[[Cell], int | None], heaviest: _F64, labels: Iterable[str]
-) -> Moments:
-    """Moments of counted trials, arrays [2, groups].
-
-    Args:
-        cells: trials by cell.
-        where: group of a cell, or None to leave it out.
-        heaviest: largest weight in each group.
-        labels: what counts as a hit.
-    """
-    hits = set(labels)
-    rows: dict[tuple[int, int], dict[tuple[float, bool], int]] = {}
-    for cell, count in cells.items():
-        if (group := where(cell)) is not None:
-            inside = rows.setdefault((cell.half, group), {})
-            key = (cell.weight, cell.label in hits)
-            inside[key] = inside.get(key, 0) + count
-    arrays = np.zeros((6, _HALVES, len(heaviest)))
-    for (half, group), inside in rows.items():
-        # Sorted, so that sums of weights do not depend on the order of counting.
-        for (weight, hit), count in sorted(inside.items()):
-            own = np.array([1.0, hit, weight, weight * weight, weight * hit, weight * weight * hit])
-            arrays[:, half, group] += count * own
-    return Moments(arrays[0], arrays[1], arrays[2], arrays[3], arrays[4], arrays[5], heaviest)

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 from yieldkit.burnin.campaign import Campaign
 from yieldkit.burnin.strata import Strata
 from yieldkit.burnin.trial import FaultClass, bench_module
 from yieldkit.errors import BadInput
+from yieldkit.reliability.designs import width_factor
 
-__all__ = ["Survey", "survey_of"]
+__all__ = ["WIDEST", "Survey", "survey_of"]
+
+WIDEST: Final = 1.25
+"""Wider than that against simple samples, for a label that is as frequent everywhere, is told."""
 
 
 @dataclass(frozen=True)
@@ -64,6 +68,8 @@ def survey_of(campaign: Campaign) -> Survey:
             notes.append(
                 f"the last round has {plan.trials % plan.round} of {plan.round} trials: a random part of its plan"
             )
+    if section is not None or spec.faults.importance:
+        notes += _width_notes(strata, budget, need=0 if section is None else need)
     rows = tuple(
         {
             "stratum": name or "all",
@@ -82,3 +88,25 @@ def _sum(allocation: dict[tuple[int, str], int]) -> dict[str, int]:
     for (_, name), n in allocation.items():
         found[name] = found.get(name, 0) + n
     return found
+
+
+def _width_notes(strata: Strata, budget: dict[str, int] | None, *, need: int) -> list[str]:
+    """Where intervals may be wider than those of simple samples: the floor takes too much, or importance does."""
+    trials = strata.spec.campaign.trials
+    if budget is None:
+        # Where results will decide: by population, above the floor. Neyman's own shares are no worse for its target.
+        floor = need / max(len(strata.names), 1)
+        left = max(trials - need, 0)
+        n = [floor + left * float(share) for share in strata.base]
+    else:
+        n = [float(budget.get(name, 0)) for name in strata.names]
+    if strata.spec.strata is None:
+        n = [float(trials)]
+    factor = float(width_factor(strata.frame(), n))
+    if factor <= WIDEST or need > trials:
+        return []
+    cause = f"the floor takes {100 * need / trials:.0f} % of the trials" if need > trials / 3 else "importance"
+    return [
+        f"for a label that is as frequent everywhere, intervals are {factor:.2f} times as wide as without this design"
+        f" ({cause}); they are narrower where strata differ"
+    ]

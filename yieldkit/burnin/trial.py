@@ -27,7 +27,7 @@ __all__ = [
     "open_bench",
 ]
 
-SEMANTICS: Final = 2
+SEMANTICS: Final = 3
 """Version of the rules by which (spec, seed, k) becomes a record; it is part of every fingerprint."""
 
 BENCHES: Final[Mapping[str, str]] = {"emulator": "yieldkit.burnin.emulator_bench"}

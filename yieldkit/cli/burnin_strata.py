@@ -66,6 +66,7 @@ def outcomes(folder: Path, by: str, live: bool, fit: bool, confidence: float, as
     """Rates of the outcomes of the run in FOLDER with their intervals, weighted by its design."""
     from yieldkit.burnin.campaign import CampaignRun
     from yieldkit.burnin.fit import fit_rows, protection_of, without_rate
+    from yieldkit.burnin.outcomes import FEW_EVENTS
 
     run = CampaignRun.load(folder)
     protection = dict(protection_of(run.campaign.spec))
@@ -93,6 +94,12 @@ def outcomes(folder: Path, by: str, live: bool, fit: bool, confidence: float, as
             ],
         )  # fmt: skip
         lines.append(f"intervals of {100 * confidence:g} %, each on its own; labels never seen are in --json")
+        few = [f"{row[by]} {row['label']}" for row in shown if row["events"] < FEW_EVENTS and row["count"] < row["n"]]
+        if few:
+            lines.append(
+                f"fewer than {FEW_EVENTS:g} events decide these, their intervals may not hold {100 * confidence:g} %:"
+                f" {', '.join(few)}"
+            )
     emit(facts, "\n".join(lines), as_json=as_json)
 
 
