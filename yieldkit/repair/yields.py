@@ -6,8 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
 from yieldkit.errors import BadInput
-from yieldkit.repair.problem import Problem
-from yieldkit.repair.propagate import decide
+from yieldkit.repair.thresholds import Decider
 from yieldkit.rng import Seed, generator
 
 if TYPE_CHECKING:
@@ -109,14 +108,15 @@ def repair_yield(
     if not 0 < confidence < 1:
         raise BadInput("confidence must lie between 0 and 1", value=confidence)
     repaired = perfect = undecided = 0
+    bare = FaultMap.for_wafer(wafer)
+    decider = Decider(rules.placed(bare, wafer), bare)
     for k in range(n):
         own = generator(rng, "repair.yield", k)
         faults = FaultMap.from_defects(wafer, law.sample(wafer, rng=own), rng=own)
         if faults.wafer_killed:
             continue
-        placed = rules.placed(faults, wafer)
-        answer = decide(Problem.build(faults, placed, placed.placement(faults.shape)))
-        repaired += answer.feasible is True
+        answer = decider.decide(faults)
+        repaired += answer is True
         perfect += faults.n_faults == 0
-        undecided += answer.feasible is None
+        undecided += answer is None
     return YieldEstimate(n, repaired, perfect, undecided, confidence)

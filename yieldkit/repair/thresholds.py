@@ -1,0 +1,150 @@
+"""The decision of row shift in thresholds: its cost follows the faults, not the cores.
+
+A row's displacements rise along it, so a row is told by its thresholds: T[s] is the first logical column whose
+displacement is at least s. All constraints of `kernels.raise_to_fixpoint` become "T[y] is at most T[x] plus a
+constant", and the least displacement field is the largest thresholds. A fault lowers thresholds of its row, and a row
+touches another one only where its displacement exceeds that one's by more than the vertical reach; rows without faults
+nearby are never looked at. What the wafer itself asks for (spans, holes) is worked out once.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import numpy.typing as npt
+
+from yieldkit.repair.kernels import BAD, DIRECT, LEAN_LEFT, LEAN_RIGHT, SKIP
+from yieldkit.repair.problem import Int32, Problem
+from yieldkit.repair.propagate import decide, least_field
+from yieldkit.repair.threshold_kernels import BROKEN_CLAUSE, REPAIRABLE, decide_thresholds
+
+if TYPE_CHECKING:
+    from yieldkit.faultmap import FaultMap
+    from yieldkit.repair.rules import RowShift
+
+__all__ = ["Decider"]
+
+
+@dataclass(frozen=True, eq=False)
+class _Ground:
+    """What spans, holes and rules ask for without a fault."""
+
+    base: Int32
+    high: Int32
+    marks: Int32
+
+
+class Decider:
+    """Decides maps of one kind of wafer under one set of rules, exactly: the answers of `propagate.decide`.
+
+    Args:
+        rules: with their logical shape filled in (`RowShift.placed`).
+        faults: any map of the kind: shape, spans and holes are read, its faults are not.
+    """
+
+    def __init__(self, rules: RowShift, faults: FaultMap) -> None:
+        from yieldkit.faultmap import FaultMap
+
+        self.rules = rules
+        self.place = rules.placement(faults.shape)
+        self._like = (faults.shape, faults.spans.tobytes(), faults.absent.tobytes())
+        bare = FaultMap(faults.shape, spans=faults.spans, absent=faults.absent)
+        problem = Problem.build(bare, rules, self.place)
+        self.height, self.width = problem.height, problem.width
+        self.possible = True
+        field = None
+        if rules.vertical_reach == 0:
+            # All rows have one displacement: the usual way collapses them.
+            self.possible = decide(problem).feasible is True
+        else:
+            field, _ = least_field(problem)
+            self.possible = field is not None
+        self._ground = None if field is None else _ground(problem, field)
+        self._thresholds = np.empty((0, 0), np.int32) if self._ground is None else self._ground.base.copy()
+        height = self.height
+        self._touched = np.zeros(2 * height, np.int64)
+        self._queue = np.zeros(height, np.int64)
+
+    def decide(self, faults: FaultMap) -> bool | None:
+        """Whether a map can be repaired; None where the branching limit is reached.
+
+        The map's shape, spans and holes must be those of the kind; a map of another kind is decided the long way.
+        """
+        if faults.wafer_killed or not self.possible:
+            return False
+        if self._ground is None or (faults.shape, faults.spans.tobytes(), faults.absent.tobytes()) != self._like:
+            return self._the_long_way(faults)
+        rows, positions, bits, clauses = self._marks(faults)
+        if not len(rows) and not len(clauses):
+            return True
+        ground = self._ground
+        all_rows = np.concatenate([ground.marks[:, 0], rows])
+        order = np.argsort(all_rows, kind="stable")
+        marks = np.empty((len(all_rows), 2), np.int32)
+        marks[:, 0] = np.concatenate([ground.marks[:, 1], positions])[order]
+        marks[:, 1] = np.concatenate([ground.marks[:, 2], bits])[order]
+        first = np.searchsorted(all_rows[order], np.arange(self.height + 1)).astype(np.int64)
+        answer = decide_thresholds(
+            self._thresholds, ground.base, ground.high, first, marks, clauses, np.unique(rows), self.width,
+            self.rules.skip_reach, self.rules.vertical_reach, self._touched, self._queue,
+        )  # fmt: skip
+        return self._the_long_way(faults) if answer == BROKEN_CLAUSE else bool(answer == REPAIRABLE)
+
+    def _the_long_way(self, faults: FaultMap) -> bool | None:
+        return decide(Problem.build(faults, self.rules, self.place)).feasible
+
+    def _marks(self, faults: FaultMap) -> tuple[Int32, Int32, Int32, Int32]:
+        """(rows, positions, bits) of the faults that are lattice constraints, and clauses int32[k, 4]."""
+        h, v, place = self.rules.skip_reach, self.rules.vertical_reach, self.place
+        end = self.width + self.rules.spares
+        sites = faults.dead_cores
+        if len(faults.dead_routers):
+            sites = np.concatenate([sites, faults.dead_routers])
+        row, position = sites[:, 0] - place.first_row, sites[:, 1] - place.first_col
+        inside = (row >= 0) & (row < self.height) & (position >= 0) & (position < end)
+        row, position = row[inside], position[inside]
+        bits = np.full(len(row), BAD, np.int32)
+        clauses: list[tuple[int, int, int, int]] = []
+        if len(faults.dead_links):
+            more: list[tuple[int, int, int]] = []
+            for r, c, down, right in faults.dead_links.tolist():
+                a, p = r - place.first_row, c - place.first_col
+                if a < 0 or a + down >= self.height or p < 0 or p >= end or not 0 <= p + right < end:
+                    continue
+                if down == 0 and right <= h:
+                    flags = (DIRECT if right == 1 else 0) | (SKIP if right == h else 0)
+                    if flags:
+                        more.append((a, p, flags))
+                    else:
+                        clauses.append((a, p, a, p + right))
+                elif down == 1 and abs(right) <= v:
+                    if abs(right) == v:
+                        more.append((a, p, LEAN_RIGHT if right == v else LEAN_LEFT))
+                    else:
+                        clauses.append((a, p, a + 1, p + right))
+            if more:
+                array = np.array(more, np.int32)
+                row, position = np.concatenate([row, array[:, 0]]), np.concatenate([position, array[:, 1]])
+                bits = np.concatenate([bits, array[:, 2]])
+        return row, position, bits, np.array(clauses, np.int32).reshape(-1, 4)
+
+
+def _ground(problem: Problem, field: Int32) -> _Ground:
+    """Thresholds of the least field without a fault, and the marks of the holes."""
+    height, width = field.shape
+    levels = int(problem.high.max(initial=0)) + 1
+    base = np.full((height, levels + 1), width, np.int32)
+    base[:, 0] = 0
+    for s in range(1, levels + 1):
+        reached = field >= s
+        some = reached.any(axis=1)
+        base[some, s] = reached[some].argmax(axis=1)
+    marks: list[npt.NDArray[np.int32]] = []
+    for r in np.flatnonzero(problem.mark_row >= 0).tolist():
+        line = problem.marks[problem.mark_row[r]]
+        at = np.flatnonzero(line)
+        marks.append(np.column_stack([np.full(len(at), r), at, line[at]]).astype(np.int32))
+    found = np.concatenate(marks) if marks else np.empty((0, 3), np.int32)
+    return _Ground(base, problem.high, found)
