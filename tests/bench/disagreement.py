@@ -4,7 +4,8 @@
 (one-sided 95 % Clopper-Pearson) by `--limit`, or cannot be with `--most` trials, or the budget is spent; then it prints
 the table of docs/trials.md. A third of the trials is drawn as a campaign draws (all kinds of fault of the campaign
 benchmark alike, one bit); the others come from families of faults (class of places x class of bits x model of the
-fault), those that have led to the outcomes that are still short by Thompson's rule. Trial k follows from the seed and
+fault, and within one launches or tensors), those that have led to an outcome that is still short, by Thompson's rule.
+Trial k follows from the seed and
 the trials before it. With `--save FILE` each trial is kept in a line, and a later call goes on from there.
 """
 
@@ -39,8 +40,10 @@ __all__ = ["Arm", "Row", "Survey", "bench_of"]
 MODELS = ("bit", "value", "stuck_1", "adjacent_4")
 LIMIT = 0.01
 CAMPAIGN_EVERY = 3
-_PRIOR = (0.2, 3.0)
-"""Of a family's share of trials with an outcome, before any trial of it: rare, so that what has hit is kept to."""
+_CHOICES = 20
+"""Faults of a family that are drawn for a trial; the one in the likeliest part of it is taken."""
+_PRIOR = (0.06, 3.0)
+"""Share of a family's trials with an outcome that is expected before any, and how many trials that is worth."""
 
 
 class Arm(NamedTuple):
@@ -51,11 +54,24 @@ class Arm(NamedTuple):
     model: str
 
 
+def part_of(event: FaultEvent) -> str:
+    """The part of its family that a fault is in: a tensor of MemoryX or on the host's link, or else a launch."""
+    return f"{event.part} {event.tensor}" if event.tensor else event.launch
+
+
+def _keys(arm: Arm, part: str, step: int, job: int) -> tuple[Any, ...]:
+    """A family, its part, and the part's faults of one step of one job."""
+    return arm, (arm, part), (arm, part, step, job)
+
+
 class Row(NamedTuple):
     """A trial: where its fault came from, and how it was named."""
 
     campaign: bool
     arm: Arm
+    part: str
+    step: int
+    job: int
     trial: Compared
 
 
@@ -99,8 +115,8 @@ class Survey:
     sizes: dict[str, Any] = field(default_factory=dict)
     steady: Steady = field(default_factory=Steady)
     rows: list[Row] = field(default_factory=list)
-    _hits: dict[str, np.ndarray[Any, np.dtype[np.int64]]] = field(default_factory=dict, repr=False)
     _counts: dict[str, ClassCount] = field(default_factory=dict, repr=False)
+    _seen: dict[Any, dict[str, int]] = field(default_factory=dict, repr=False)
 
     @cached_property
     def benches(self) -> list[EmulatorBench]:
@@ -129,14 +145,6 @@ class Survey:
         """Families of faults, sorted."""
         return sorted(self.classes)
 
-    @cached_property
-    def _number(self) -> dict[Arm, int]:
-        return {arm: number for number, arm in enumerate(self.arms)}
-
-    @cached_property
-    def _drawn(self) -> np.ndarray[Any, np.dtype[np.int64]]:
-        return np.zeros(len(self.arms), np.int64)
-
     def counts(self) -> Disagreement:
         """By outcome."""
         return Disagreement(dict(sorted(self._counts.items())))
@@ -149,41 +157,56 @@ class Survey:
         """Carry out trial k."""
         rng = generator(self.seed, "bench.disagreement", k)
         job = k % self.jobs
-        campaign = k % CAMPAIGN_EVERY == 0
         bench = self.benches[job]
+        campaign = k % CAMPAIGN_EVERY == 0
         if campaign:
             one = bench.strata.draw("", k).fault
             arm = Arm(one.site, one.bit, "bit")
+            event = bench.sampler.draw_in(one.site, one.bit, one.phase, rng)
         else:
-            arm = self._arm(self.short(limit, most), rng)
-            inside = self.classes[arm]
-            weights = np.array([other.population for other in inside], np.float64)
-            one = inside[int(rng.choice(len(inside), p=weights / weights.sum()))]
+            short = self.short(limit, most)
+            label = short[int(rng.integers(len(short)))] if short else ""
+            arm = self.arms[self._likely([(arm,) for arm in self.arms], label, rng)]
             bench = self.bare[job] if arm.site.startswith("memoryx") else bench
-        event = bench.sampler.draw_in(one.site, one.bit, one.phase, rng)
-        event, _ = apply_model(event, arm.model, rng)
+            choices = [self._draw(bench, arm, rng) for _ in range(_CHOICES)]
+            event = choices[self._likely([_keys(arm, part_of(one), one.step, job) for one in choices], label, rng)]
         trial = compare_exit(bench.golden, event, queue_depth=bench.queue_depth, steady=self.steady)
-        return self.take(Row(campaign, arm, trial))
+        return self.take(Row(campaign, arm, part_of(event), event.step, job, trial))
+
+    def _draw(self, bench: EmulatorBench, arm: Arm, rng: np.random.Generator) -> FaultEvent:
+        """A fault of a family, uniformly."""
+        inside = self.classes[arm]
+        weights = np.array([one.population for one in inside], np.float64)
+        site, bit, phase = inside[int(rng.choice(len(inside), p=weights / weights.sum()))][:3]
+        return apply_model(bench.sampler.draw_in(site, bit, phase, rng), arm.model, rng)[0]
+
+    def _likely(self, families: list[tuple[Any, ...]], label: str, rng: np.random.Generator) -> int:
+        """Thompson's rule: the family whose share of an outcome, drawn from what is known of it, is largest.
+
+        Each family comes as itself after those that it is a part of, whose shares are what is expected of it at first.
+        """
+        shares = []
+        for family in families:
+            expected, weight = _PRIOR
+            for key in family:
+                seen = self._seen.get(key, {})
+                hits, trials = seen.get(label, 0), seen.get("", 0)
+                a, b = expected * weight + hits, (1 - expected) * weight + trials - hits
+                expected = a / (a + b)
+            shares.append(rng.beta(a, b))
+        return int(np.argmax(shares))
 
     def take(self, row: Row) -> Row:
         """Count a trial."""
         self.rows.append(row)
-        for label, count in row.trial.counted.by_label.items():
-            self._counts[label] = self._counts.get(label, ClassCount()) + count
-        if row.arm in self._number:
-            number = self._number[row.arm]
-            self._drawn[number] += 1
-            hits = self._hits.setdefault(row.trial.label, np.zeros(len(self.arms), np.int64))
-            hits[number] += 1
+        label = row.trial.label
+        for name, count in row.trial.counted.by_label.items():
+            self._counts[name] = self._counts.get(name, ClassCount()) + count
+        for key in _keys(row.arm, row.part, row.step, row.job):
+            seen = self._seen.setdefault(key, {})
+            for name in (label, ""):
+                seen[name] = seen.get(name, 0) + 1
         return row
-
-    def _arm(self, short: list[str], rng: np.random.Generator) -> Arm:
-        if not short:
-            return self.arms[int(rng.integers(len(self.arms)))]
-        label = short[int(rng.integers(len(short)))]
-        hits = self._hits.get(label, np.zeros(len(self.arms), np.int64))
-        shares = rng.beta(_PRIOR[0] + hits, _PRIOR[1] + self._drawn - hits)
-        return self.arms[int(np.argmax(shares))]
 
     def until(self, trials: int, *, limit: float = LIMIT, most: int = 1_000, least: int = 0) -> Iterator[Row]:
         """Trials up to number `trials`, or after `least` of them until no outcome is short."""
@@ -241,8 +264,8 @@ def _percent(share: float) -> str:
 
 def _load(survey: Survey, path: Path) -> None:
     for line in path.read_text().splitlines():
-        campaign, arm, label, named, steps = json.loads(line)
-        survey.take(Row(campaign, Arm(*arm), Compared(label, named, tuple(steps))))
+        campaign, arm, part, step, job, label, named, steps = json.loads(line)
+        survey.take(Row(campaign, Arm(*arm), part, step, job, Compared(label, named, tuple(steps))))
 
 
 def main() -> None:
@@ -266,8 +289,7 @@ def main() -> None:
         for row in survey.until(options.trials, limit=options.limit, most=options.most, least=options.least):
             if options.save:
                 with options.save.open("a") as file:
-                    file.write(json.dumps([row.campaign, row.arm, row.trial.label, row.trial.named, row.trial.steps]))
-                    file.write("\n")
+                    file.write(json.dumps([*row[:-1], *row.trial]) + "\n")
             spent = time.monotonic() - begin
             if spent - last > 20:
                 last = spent

@@ -304,7 +304,7 @@ def _ends(rule: Steady, golden: Golden, job: Job, telemetry: Telemetry, step: in
         return False
     if not rule.reached(telemetry.loss, golden.result.symptoms.loss, golden.baseline.half_width, event.step):
         return False
-    return rule.settled(job, golden.states.state(step + 1).weights, step - event.step)
+    return rule.settled(job, golden.states.state(step + 1).weights)
 
 
 def _golden_again(golden: Golden, job: Job, number: int) -> bool:
