@@ -236,7 +236,11 @@ class Survey:
             own = plain.by_label.get(label, ClassCount())
             cells = [label, *_cells(count), own.trials, own.wrong, _percent(own.upper()) if own.trials else ""]
             lines.append("| " + " | ".join(map(str, cells)) + " |")
-        lines += ["", "| class of places | trials | not BENIGN | ended early | named otherwise |", "|---|---|---|---|---|"]
+        lines += [
+            "",
+            "| class of places | trials | not BENIGN | ended early | named otherwise |",
+            "|---|---|---|---|---|",
+        ]
         sites: dict[str, list[int]] = {}
         for row in self.rows:
             cell = sites.setdefault(row.arm.site, [0, 0, 0, 0])

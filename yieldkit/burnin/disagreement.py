@@ -72,8 +72,7 @@ class Disagreement:
 
 
 class Compared(NamedTuple):
-    """A full-length trial: its outcome, what it would have been called with the exit, and steps run with and without
-    it."""
+    """A full-length trial: its outcome, its name with the exit, and the steps run with the exit and without it."""
 
     label: str
     named: str
@@ -86,7 +85,7 @@ class Compared(NamedTuple):
 
     @property
     def counted(self) -> Disagreement:
-        """This trial as counts."""
+        """The trial as counts."""
         count = ClassCount(1, int(self.ended), int(self.named != self.label))
         return Disagreement({self.label: count}, self.steps)
 

@@ -1,4 +1,4 @@
-"""What the statistical exit did to a campaign: how many of its trials it ended, and how often it is known to be wrong."""
+"""What the statistical exit did to a campaign: how many of its trials it ended, and how often it may be wrong."""
 
 from __future__ import annotations
 
