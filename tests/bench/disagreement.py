@@ -228,13 +228,17 @@ class Survey:
         every = self.part(campaign=True) + self.part(campaign=False)
         plain = self.part(campaign=True)
         lines = [
-            "| outcome of the full run | trials | ended early | named otherwise | at most "
+            "| outcome of the full run | trials | ended early | named otherwise | at most | families "
             "| as campaigns draw | named otherwise | at most |",
-            "|---|---|---|---|---|---|---|---|",
+            "|---|---|---|---|---|---|---|---|---|",
         ]
+        families: dict[str, set[Any]] = {}
+        for row in self.rows:
+            families.setdefault(row.trial.label, set()).add((row.arm, row.part))
         for label, count in every.by_label.items():
             own = plain.by_label.get(label, ClassCount())
-            cells = [label, *_cells(count), own.trials, own.wrong, _percent(own.upper()) if own.trials else ""]
+            cells = [label, *_cells(count), len(families[label]), own.trials, own.wrong]
+            cells += [_percent(own.upper()) if own.trials else ""]
             lines.append("| " + " | ".join(map(str, cells)) + " |")
         lines += [
             "",

@@ -44,14 +44,15 @@ class Steady:
         spread: least share of all weights that differ from the clean run's. A fault that still sits in a few words may
             go away with them however long it has been there, or has not been read yet: a moment of Adam that is off in
             its low bits comes to be the clean run's tens of steps later.
-        reach: how far any weight may be from the clean run's, in learning rates: about so many steps of Adam.
+        reach: how far any weight may be from the clean run's, in learning rates. A step of Adam is about one learning
+            rate long, so a weight that is farther has been led elsewhere, and the losses may part tens of steps later.
     """
 
     steps: int = 4
     band: float = 0.1
     growth: float = 4.0
     spread: float = 0.1
-    reach: float = 16.0
+    reach: float = 2.0
 
     def __post_init__(self) -> None:
         if self.steps < 2:
