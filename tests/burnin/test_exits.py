@@ -16,7 +16,7 @@ import pytest
 from tests.bench.disagreement import Survey, bench_of
 from yieldkit.burnin import Campaign, emulator_bench
 from yieldkit.burnin.disagreement import ClassCount, Disagreement, compare_exit, measure_disagreement
-from yieldkit.burnin.early_ends import MEASURED, EarlyEnds, early_ends
+from yieldkit.burnin.early_ends import MEASURED, TOO_RARE, EarlyEnds, early_ends
 from yieldkit.burnin.exits import FULL, GOLDEN_AGAIN, NOT_A_NUMBER, STEADY, STOPPED, Steady
 from yieldkit.burnin.golden import carry_out, long_way
 from yieldkit.burnin.identity import identity_of
@@ -44,10 +44,6 @@ def tables(**trials):
 @cache
 def bench(exit_="exact", way=0.0):
     return open_bench(Campaign.from_tables(tables(exit=exit_, long_way=way)).spec)
-
-
-TOO_RARE = ("SHARP_SLOW_DEGRADE", "SLOW_DEGRADE")
-"""Outcomes of which hours of trials give too few for a bound of 1 %; the docs give the bound that was reached."""
 
 
 @cache
