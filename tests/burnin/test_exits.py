@@ -282,7 +282,7 @@ def test_the_run_says_how_many_trials_ended_by_the_exit_and_how_often_that_is_wr
     assert main(["burnin", "status", str(plain.folder)]) == 0
     assert "statistical" not in capsys.readouterr().out
     assert found.text in campaign_section(run, None, judge(run)).notes
-    assert "not measured for cg" in EarlyEnds(1, 2, "cg").text
+    assert "not bounded for cg" in EarlyEnds(1, 2, "cg").text
 
 
 def test_the_bound_that_is_printed_is_that_of_the_table_in_the_docs():

@@ -43,7 +43,7 @@ class EarlyEnds:
     @property
     def text(self) -> str:
         """One line."""
-        known = f"its disagreement with full-length runs is not measured for {self.kind} (see {_SOURCE})"
+        known = f"how often that is wrong is not bounded for {self.kind} ({_SOURCE})"
         if self.bound is not None:
             known = (
                 f"of each outcome at most {100 * self.bound:g} % of full-length runs would be named otherwise "
