@@ -294,7 +294,7 @@ def test_the_bound_that_is_printed_is_that_of_the_table_in_the_docs():
         upper = ClassCount(trials, 0, wrong).upper()
         assert bound == f"{100 * upper:.2f} %"
         assert upper <= MEASURED["gpt_training"] or label in TOO_RARE
-    assert all(table[label][1] == 0 for label in TOO_RARE)
+    assert all(table[label][1] == 0 for label in TOO_RARE if label in table)
 
 
 @pytest.mark.long
