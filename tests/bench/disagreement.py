@@ -1,85 +1,323 @@
-"""How often the statistical exit names another outcome than the full-length run.
+"""How often the statistical exit names another outcome than the full-length run, for every outcome of a training.
 
-`python -m tests.bench.disagreement TRIALS [SEED]` runs trials to their exact ends, a third of them drawn as a campaign
-draws, the others where rare outcomes come from (signs and exponents of what is computed with, and of gradients on their
-way to MemoryX), and prints one table, with one-sided 95 % Clopper-Pearson bounds.
+`python -m tests.bench.disagreement --seed SEED` runs full-length trials until each outcome that it has met is bounded
+(one-sided 95 % Clopper-Pearson) by `--limit`, or cannot be with `--most` trials, or the budget is spent; then it prints
+the table of docs/trials.md. A third of the trials is drawn as a campaign draws (all kinds of fault of the campaign
+benchmark alike, one bit); the others come from families of faults (class of places x class of bits x model of the
+fault, and within one launches or tensors), those that have led to an outcome that is still short, by Thompson's rule.
+Trial k follows from the seed and
+the trials before it. With `--save FILE` each trial is kept in a line, and a later call goes on from there.
 """
 
 from __future__ import annotations
 
+import argparse
+import json
 import sys
+import tempfile
+import time
 from collections.abc import Iterator
-from typing import Any
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from yieldkit.burnin import Campaign
-from yieldkit.burnin.disagreement import Disagreement, measure_disagreement
+from yieldkit.burnin.disagreement import ClassCount, Compared, Disagreement, compare_exit
 from yieldkit.burnin.emulator_bench import EmulatorBench
-from yieldkit.burnin.trial import open_bench
-from yieldkit.faults import FaultEvent
+from yieldkit.burnin.exits import Steady
+from yieldkit.burnin.spec import SITES
+from yieldkit.burnin.trial import FaultClass, open_bench
+from yieldkit.faults import FAULT_KINDS, FaultEvent
+from yieldkit.faults.models import apply_model
+from yieldkit.rng import generator
+from yieldkit.wafer import WaferSpec
 
-__all__ = ["bench_of", "measured"]
+__all__ = ["Arm", "Row", "Survey", "bench_of"]
 
-DATA = ("accumulator", "link_flip", "sram_data")
-HARD = ("exponent_msb", "exponent_rest", "sign")
+MODELS = ("bit", "value", "stuck_1", "adjacent_4")
+LIMIT = 0.01
+CAMPAIGN_EVERY = 3
+_CHOICES = 20
+"""Faults of a family that are drawn for a trial; the one in the likeliest part of it is taken."""
+_PRIOR = (0.06, 3.0)
+"""Share of a family's trials with an outcome that is expected before any, and how many trials that is worth."""
 
 
-def bench_of(seed: int, steps: int = 48) -> EmulatorBench:
-    """A bench whose faults change values."""
+class Arm(NamedTuple):
+    """A family of faults."""
+
+    site: str
+    bit: str
+    model: str
+
+
+def part_of(event: FaultEvent) -> str:
+    """The part of its family that a fault is in: a tensor of MemoryX or on the host's link, or else a launch."""
+    return f"{event.part} {event.tensor}" if event.tensor else event.launch
+
+
+def _keys(arm: Arm, part: str, step: int, job: int) -> tuple[Any, ...]:
+    """A family, its part, and the part's faults of one step of one job."""
+    return arm, (arm, part), (arm, part, step, job)
+
+
+class Row(NamedTuple):
+    """A trial: where its fault came from, and how it was named."""
+
+    campaign: bool
+    arm: Arm
+    part: str
+    step: int
+    job: int
+    trial: Compared
+
+
+def bench_of(seed: int, kind: str = "gpt_training", *, protected: bool = True, **sizes: Any) -> EmulatorBench:
+    """A bench of the wafer "mini" with faults in every class of places; unprotected, words of MemoryX have no code."""
     tables: dict[str, Any] = {
         "campaign": {"name": "exits", "seed": seed, "trials": 1},
         "wafer": {"preset": "mini"},
-        "program": {"kind": "gpt_training", "steps": steps},
-        "faults": {"kinds": dict.fromkeys(DATA, 1)},
+        "program": {"kind": kind, "seed": seed, **sizes},
+        "faults": {"kinds": dict.fromkeys(FAULT_KINDS, 1)},
     }
+    if protected:
+        return _opened(tables)
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "bare.toml"
+        path.write_text(WaferSpec.preset("mini").changed({"machine.protection.memoryx": "none"}).to_toml())
+        return _opened({**tables, "wafer": {"spec": str(path)}})
+
+
+def _opened(tables: dict[str, Any]) -> EmulatorBench:
     bench = open_bench(Campaign.from_tables(tables, source="exits").spec)
     assert isinstance(bench, EmulatorBench)
     return bench
 
 
-def drawn(bench: EmulatorBench, trials: int) -> Iterator[FaultEvent]:
-    """Faults: by turns as the campaign draws, of the hard classes alike, and in gradients."""
-    hard = [fault for fault in bench.classes if fault.bit in HARD]
-    rng = np.random.default_rng(bench.spec.campaign.seed)
-    for k in range(trials):
-        if k % 3 == 2:
-            yield _of_gradient(bench, rng)
-            continue
-        fault = bench.strata.draw("", k).fault if k % 3 == 0 else hard[int(rng.integers(len(hard)))]
-        yield bench.sampler.draw_in(fault.site, fault.bit, fault.phase, rng)
+@dataclass
+class Survey:
+    """Trials of a seed, one after the other.
+
+    Attributes:
+        seed: of all draws.
+        kind: of program.
+        jobs: clean runs (other weights, other batches) that trials take by turns.
+        sizes: of the program, where they are not the usual ones.
+        steady: the exit.
+    """
+
+    seed: int
+    kind: str = "gpt_training"
+    jobs: int = 3
+    sizes: dict[str, Any] = field(default_factory=dict)
+    steady: Steady = field(default_factory=Steady)
+    rows: list[Row] = field(default_factory=list)
+    _counts: dict[str, ClassCount] = field(default_factory=dict, repr=False)
+    _seen: dict[Any, dict[str, int]] = field(default_factory=dict, repr=False)
+
+    @cached_property
+    def benches(self) -> list[EmulatorBench]:
+        """As a campaign has it."""
+        return [bench_of(1_000 * self.seed + j, self.kind, **self.sizes) for j in range(self.jobs)]
+
+    @cached_property
+    def bare(self) -> list[EmulatorBench]:
+        """The same jobs on a wafer without a code over MemoryX, for faults in weights and moments."""
+        return [bench_of(1_000 * self.seed + j, self.kind, protected=False, **self.sizes) for j in range(self.jobs)]
+
+    @cached_property
+    def classes(self) -> dict[Arm, list[FaultClass]]:
+        """Classes of faults of every family; models other than a flip are for words that hold values."""
+        found: dict[Arm, list[FaultClass]] = {}
+        sampler = self.benches[0].sampler
+        for one in sampler.populations(SITES):
+            for model in MODELS if one.bit in ("exponent_rest", "sign", "mantissa_high") else MODELS[:1]:
+                if model == "value" and one.bit != "sign":
+                    continue  # any bit of the word leads to the same
+                found.setdefault(Arm(one.site, one.bit, model), []).append(FaultClass(*one, units=0.0))
+        return found
+
+    @cached_property
+    def arms(self) -> list[Arm]:
+        """Families of faults, sorted."""
+        return sorted(self.classes)
+
+    def counts(self) -> Disagreement:
+        """By outcome."""
+        return Disagreement(dict(sorted(self._counts.items())))
+
+    def short(self, limit: float, most: int) -> list[str]:
+        """Outcomes that were met and are not bounded yet, but may be."""
+        return [n for n, count in sorted(self._counts.items()) if count.upper() > limit and count.trials < most]
+
+    def step(self, k: int, *, limit: float = LIMIT, most: int = 1_000) -> Row:
+        """Carry out trial k."""
+        rng = generator(self.seed, "bench.disagreement", k)
+        job = k % self.jobs
+        bench = self.benches[job]
+        campaign = k % CAMPAIGN_EVERY == 0
+        if campaign:
+            one = bench.strata.draw("", k).fault
+            arm = Arm(one.site, one.bit, "bit")
+            event = bench.sampler.draw_in(one.site, one.bit, one.phase, rng)
+        else:
+            short = self.short(limit, most)
+            label = short[int(rng.integers(len(short)))] if short else ""
+            arm = self.arms[self._likely([(arm,) for arm in self.arms], label, rng)]
+            bench = self.bare[job] if arm.site.startswith("memoryx") else bench
+            choices = [self._draw(bench, arm, rng) for _ in range(_CHOICES)]
+            event = choices[self._likely([_keys(arm, part_of(one), one.step, job) for one in choices], label, rng)]
+        trial = compare_exit(bench.golden, event, queue_depth=bench.queue_depth, steady=self.steady)
+        return self.take(Row(campaign, arm, part_of(event), event.step, job, trial))
+
+    def _draw(self, bench: EmulatorBench, arm: Arm, rng: np.random.Generator) -> FaultEvent:
+        """A fault of a family, uniformly."""
+        inside = self.classes[arm]
+        weights = np.array([one.population for one in inside], np.float64)
+        site, bit, phase = inside[int(rng.choice(len(inside), p=weights / weights.sum()))][:3]
+        return apply_model(bench.sampler.draw_in(site, bit, phase, rng), arm.model, rng)[0]
+
+    def _likely(self, families: list[tuple[Any, ...]], label: str, rng: np.random.Generator) -> int:
+        """Thompson's rule: the family whose share of an outcome, drawn from what is known of it, is largest.
+
+        Each family comes as itself after those that it is a part of, whose shares are what is expected of it at first.
+        """
+        shares = []
+        for family in families:
+            expected, weight = _PRIOR
+            for key in family:
+                seen = self._seen.get(key, {})
+                hits, trials = seen.get(label, 0), seen.get("", 0)
+                a, b = expected * weight + hits, (1 - expected) * weight + trials - hits
+                expected = a / (a + b)
+            shares.append(rng.beta(a, b))
+        return int(np.argmax(shares))
+
+    def take(self, row: Row) -> Row:
+        """Count a trial."""
+        self.rows.append(row)
+        label = row.trial.label
+        for name, count in row.trial.counted.by_label.items():
+            self._counts[name] = self._counts.get(name, ClassCount()) + count
+        for key in _keys(row.arm, row.part, row.step, row.job):
+            seen = self._seen.setdefault(key, {})
+            for name in (label, ""):
+                seen[name] = seen.get(name, 0) + 1
+        return row
+
+    def until(self, trials: int, *, limit: float = LIMIT, most: int = 1_000, least: int = 0) -> Iterator[Row]:
+        """Trials up to number `trials`, or after `least` of them until no outcome is short."""
+        for k in range(len(self.rows), trials):
+            if k >= least and not self.short(limit, most):
+                return
+            yield self.step(k, limit=limit, most=most)
+
+    def part(self, *, campaign: bool) -> Disagreement:
+        """Counts of the trials drawn as campaigns draw, or of the others."""
+        total = Disagreement()
+        for row in self.rows:
+            if row.campaign == campaign:
+                total += row.trial.counted
+        return total
+
+    def text(self) -> str:
+        """Tables: by outcome, and by class of places."""
+        every = self.part(campaign=True) + self.part(campaign=False)
+        plain = self.part(campaign=True)
+        lines = [
+            "| outcome of the full run | trials | ended early | named otherwise | at most | families "
+            "| as campaigns draw | named otherwise | at most |",
+            "|---|---|---|---|---|---|---|---|---|",
+        ]
+        families: dict[str, set[Any]] = {}
+        for row in self.rows:
+            families.setdefault(row.trial.label, set()).add((row.arm, row.part))
+        for label, count in every.by_label.items():
+            own = plain.by_label.get(label, ClassCount())
+            cells = [label, *_cells(count), len(families[label]), own.trials, own.wrong]
+            cells += [_percent(own.upper()) if own.trials else ""]
+            lines.append("| " + " | ".join(map(str, cells)) + " |")
+        lines += [
+            "",
+            "| class of places | trials | not BENIGN | ended early | named otherwise |",
+            "|---|---|---|---|---|",
+        ]
+        sites: dict[str, list[int]] = {}
+        for row in self.rows:
+            cell = sites.setdefault(row.arm.site, [0, 0, 0, 0])
+            trial = row.trial
+            for place, true in enumerate((True, trial.label != "BENIGN", trial.ended, trial.named != trial.label)):
+                cell[place] += true
+        lines += [f"| {site} | " + " | ".join(map(str, cell)) + " |" for site, cell in sorted(sites.items())]
+        ended = plain.ended
+        share = 100 * plain.steps[0] / max(plain.steps[1], 1)
+        lines += [
+            "",
+            f"As campaigns draw, {ended.wrong} of {ended.trials} trials that end early are named otherwise: at most "
+            f"{_percent(ended.upper())}. They run {share:.0f} % of the steps that trials to exact ends run.",
+        ]
+        return "\n".join(lines)
 
 
-def _of_gradient(bench: EmulatorBench, rng: np.random.Generator) -> FaultEvent:
-    """A top bit of a gradient on its way to MemoryX, where it goes into weights and moments."""
-    program = bench.golden.lowered.program
-    weights = bench.golden.states.state(0).weights
-    sent = [item for item in program.job["outputs"] if item.get("form") == "matrix"]
-    item = sent[int(rng.integers(len(sent)))]
-    launch = next(
-        one for one in program.launches if any(getattr(p, "stream", "") == item["stream"] for p in one.phases)
-    )
-    return FaultEvent(
-        "stream",
-        *(0, 0, int(rng.integers(bench.golden.steps)), launch.name),
-        mask=1 << int(rng.choice([25, 26, 27, 28, 29, 30, 31])),
-        tensor=item["stream"],
-        index=int(rng.integers(weights[item["param"]].size)),
-    )
+def _cells(count: ClassCount) -> list[Any]:
+    return [count.trials, count.ended, count.wrong, _percent(count.upper())]
 
 
-def measured(trials: int, seed: int) -> Disagreement:
-    """Counts by outcome."""
-    bench = bench_of(seed)
-    with np.errstate(all="ignore"):
-        return measure_disagreement(bench.golden, drawn(bench, trials), queue_depth=bench.queue_depth)
+def _percent(share: float) -> str:
+    return f"{100 * share:.2f} %"
+
+
+def _load(survey: Survey, path: Path) -> None:
+    for line in path.read_text().splitlines():
+        campaign, arm, part, step, job, label, named, steps = json.loads(line)
+        survey.take(Row(campaign, Arm(*arm), part, step, job, Compared(label, named, tuple(steps))))
 
 
 def main() -> None:
-    trials = int(sys.argv[1]) if len(sys.argv) > 1 else 2_000
-    found = measured(trials, int(sys.argv[2]) if len(sys.argv) > 2 else 1)
-    print(found.text())
-    print(f"steps run: {found.steps[0]} with the exit, {found.steps[1]} to the exact ends")
+    parser = argparse.ArgumentParser(prog="python -m tests.bench.disagreement")
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--trials", type=int, default=60_000, help="budget of trials")
+    parser.add_argument("--least", type=int, default=3_000, help="trials that are run in any case")
+    parser.add_argument("--limit", type=float, default=LIMIT, help="bound that each outcome has to reach")
+    parser.add_argument("--most", type=int, default=1_000, help="trials of an outcome after which it has failed")
+    parser.add_argument("--kind", default="gpt_training", help="of program")
+    parser.add_argument("--jobs", type=int, default=3, help="clean runs with weights of their own")
+    parser.add_argument("--minutes", type=float, default=1e9, help="budget of time")
+    parser.add_argument("--save", type=Path, help="file of one line a trial, gone on with if there is one")
+    options = parser.parse_args()
+    survey = Survey(options.seed, options.kind, options.jobs)
+    if options.save and options.save.exists():
+        _load(survey, options.save)
+    begin, last = time.monotonic(), 0.0
+    first = len(survey.rows)
+    with np.errstate(all="ignore"):
+        for row in survey.until(options.trials, limit=options.limit, most=options.most, least=options.least):
+            if options.save:
+                with options.save.open("a") as file:
+                    file.write(json.dumps([*row[:-1], *row.trial]) + "\n")
+            spent = time.monotonic() - begin
+            if spent - last > 20:
+                last = spent
+                _tell(survey, options, spent / (len(survey.rows) - first))
+            if spent > 60 * options.minutes:
+                break
+    print(survey.text())
+
+
+def _tell(survey: Survey, options: argparse.Namespace, per_trial_s: float) -> None:
+    """A line of progress: counts of what is short, and the time until the budget of trials is spent."""
+    done = len(survey.rows)
+    wanting = {name: survey._counts[name].trials for name in survey.short(options.limit, options.most)}
+    met = {name: count.wrong for name, count in sorted(survey._counts.items()) if count.wrong}
+    left = per_trial_s * (options.trials - done) / 60
+    print(
+        f"{done} trials, {per_trial_s:.3f} s each, at most {left:.0f} min; short: {wanting}; otherwise: {met}",
+        file=sys.stderr,
+        flush=True,
+    )
 
 
 if __name__ == "__main__":

@@ -42,15 +42,17 @@ class Steady:
         growth: largest factor by which the distance of the last half of these steps may exceed that of the first half,
             where it is above a tenth of `band`.
         spread: least share of all weights that differ from the clean run's. A fault that still sits in a few words may
-            go away with them, or has not been read yet.
-        reach: how far any weight may be from the clean run's, in learning rates: about so many steps of Adam.
+            go away with them however long it has been there, or has not been read yet: a moment of Adam that is off in
+            its low bits comes to be the clean run's tens of steps later.
+        reach: how far any weight may be from the clean run's, in learning rates. A step of Adam is about one learning
+            rate long, so a weight that is farther has been led elsewhere, and the losses may part tens of steps later.
     """
 
     steps: int = 4
     band: float = 0.1
     growth: float = 4.0
     spread: float = 0.1
-    reach: float = 16.0
+    reach: float = 2.0
 
     def __post_init__(self) -> None:
         if self.steps < 2:
@@ -62,10 +64,8 @@ class Steady:
         if not 0 <= self.spread < 1 or not self.reach > 0:
             raise BadInput("a share below 1 and a positive reach are needed", value=(self.spread, self.reach))
 
-    def settled(self, job: Job, clean: Mapping[str, npt.NDArray[np.float32]], waited: int) -> bool:
-        """Whether a job's weights, `waited` steps after the fault, differ from the clean run's in many places, or have
-        not come to be the clean run's in three times `steps`; and nowhere by much.
-        """
+    def settled(self, job: Job, clean: Mapping[str, npt.NDArray[np.float32]]) -> bool:
+        """Whether a job's weights differ from the clean run's in many places, and nowhere by much."""
         rate = float(job.lowered.program.job["adam"]["learning_rate"])
         differ = total = 0
         for name, mine in job.memoryx.weights.items():
@@ -73,7 +73,7 @@ class Steady:
             total += mine.size
             if not np.abs(mine - clean[name]).max() <= self.reach * rate:
                 return False
-        return differ >= self.spread * total or waited >= 3 * self.steps
+        return differ >= self.spread * total
 
     def reached(self, loss: Sequence[float], clean: Sequence[float], half_width: Sequence[float], step: int) -> bool:
         """Whether a trial struck in `step` whose losses so far are `loss` may end."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cache, cached_property
 from pathlib import Path
@@ -78,11 +78,14 @@ class Trial:
             NOT_A_NUMBER without its last hashes); where by the statistical one, what it had given until then.
         exit: how it ended, a key of `burnin.exits.EXITS`.
         steps_run: steps that were carried out.
+        would_end: steps that would have been carried out with each statistical exit that was watched; 0 where it would
+            not have ended the trial.
     """
 
     result: RunResult
     exit: int
     steps_run: int
+    would_end: tuple[int, ...] = ()
 
 
 def run_golden(
@@ -188,7 +191,14 @@ def run_trial(golden: Golden, event: FaultEvent, *, queue_depth: int) -> RunResu
     return carry_out(golden, event, queue_depth=queue_depth).result
 
 
-def carry_out(golden: Golden, event: FaultEvent, *, queue_depth: int, steady: Steady | None = None) -> Trial:
+def carry_out(
+    golden: Golden,
+    event: FaultEvent,
+    *,
+    queue_depth: int,
+    steady: Steady | None = None,
+    watched: Sequence[Steady] = (),
+) -> Trial:
     """Run the job with a fault: golden up to the fault's step, then step by step to the end.
 
     A job whose state equals the golden one again after a step goes on as the golden run, bit for bit: so the rest is
@@ -199,12 +209,15 @@ def carry_out(golden: Golden, event: FaultEvent, *, queue_depth: int, steady: St
         event: the fault.
         queue_depth: words a queue holds.
         steady: the statistical end; None for exact ends only.
+        watched: statistical ends that end nothing: only where they would have is kept. What the trial would have been
+            is its beginning, since up to its end a trial with such an exit is the one without it.
     """
     golden.count_trial()
     known = golden.passes.trial(event)
     if known is not None:
         # As below: the state after any step but the last is looked at, and it is the clean run's.
-        return Trial(known, FULL if event.step + 1 == golden.steps else GOLDEN_AGAIN, 1)
+        how = FULL if event.step + 1 == golden.steps else GOLDEN_AGAIN
+        return Trial(known, how, 1, (0,) * len(watched))
     # The logits of a clean decode that are not finite are not known step by step.
     start = 0 if golden.result.symptoms.logit_nonfinite else min(event.step, golden.steps - 1)
     plan = FaultPlan([event], golden.placement)
@@ -213,6 +226,7 @@ def carry_out(golden: Golden, event: FaultEvent, *, queue_depth: int, steady: St
     job = Job.start(golden.lowered, checkpoint=state, queue_depth=queue_depth, taps=True, **protection)
     telemetry = _telemetry_until(golden, start)
     how, last = FULL, None
+    would_end = [0] * len(watched)
     for step in range(start, golden.steps):
         last = job.run_step(plan)
         telemetry.add(job, last)
@@ -220,6 +234,9 @@ def carry_out(golden: Golden, event: FaultEvent, *, queue_depth: int, steady: St
             how = STOPPED
         elif step >= event.step:
             how = _exit_after(golden, job, telemetry, step, event, steady)
+            for number, rule in enumerate(watched if how == FULL and step + 1 < golden.steps else ()):
+                if not would_end[number] and _ends(rule, golden, job, telemetry, step, event):
+                    would_end[number] = step + 1 - start
         if how != FULL:
             break
     done = job.step + (how == STOPPED)
@@ -227,7 +244,8 @@ def carry_out(golden: Golden, event: FaultEvent, *, queue_depth: int, steady: St
     symptoms = symptoms_of(job, golden.placement, golden.steps, telemetry)
     left = left_in_cores(golden.result.job if how == GOLDEN_AGAIN else job)
     outputs = last.outputs if last is not None else {}
-    return Trial(_result(job, golden.placement, symptoms, telemetry.digests, outputs, left), how, done - start)
+    result = _result(job, golden.placement, symptoms, telemetry.digests, outputs, left)
+    return Trial(result, how, done - start, tuple(would_end))
 
 
 def long_way(golden: Golden, event: FaultEvent, *, queue_depth: int) -> RunResult:
@@ -270,14 +288,23 @@ def _exit_after(
         return FULL
     if _golden_again(golden, job, step + 1):
         return GOLDEN_AGAIN
-    if job.lowered.program.job["kind"] != "training" or not getattr(job.executor, "pristine", False):
-        return FULL
-    clean = golden.result.symptoms
     if telemetry.nonfinite is not None:
-        return NOT_A_NUMBER if never_finite_again(job, telemetry.loss[-1]) else FULL
-    if steady is not None and steady.reached(telemetry.loss, clean.loss, golden.baseline.half_width, event.step):
-        return STEADY if steady.settled(job, golden.states.state(step + 1).weights, step - event.step) else FULL
-    return FULL
+        return NOT_A_NUMBER if _undisturbed(job) and never_finite_again(job, telemetry.loss[-1]) else FULL
+    return STEADY if steady is not None and _ends(steady, golden, job, telemetry, step, event) else FULL
+
+
+def _undisturbed(job: Job) -> bool:
+    """Whether a training job's cores are as loaded, so that what a fault has left lies in the host's state alone."""
+    return job.lowered.program.job["kind"] == "training" and bool(getattr(job.executor, "pristine", False))
+
+
+def _ends(rule: Steady, golden: Golden, job: Job, telemetry: Telemetry, step: int, event: FaultEvent) -> bool:
+    """Whether a statistical exit ends a trial after a step that is not the last and has no exact end."""
+    if telemetry.nonfinite is not None or not _undisturbed(job):
+        return False
+    if not rule.reached(telemetry.loss, golden.result.symptoms.loss, golden.baseline.half_width, event.step):
+        return False
+    return rule.settled(job, golden.states.state(step + 1).weights)
 
 
 def _golden_again(golden: Golden, job: Job, number: int) -> bool:

@@ -12,8 +12,10 @@ from yieldkit.burnin.spec import FILE_FIELDS, CampaignSpec
 from yieldkit.burnin.trial import SEMANTICS
 from yieldkit.files import read_bytes
 
-__all__ = ["FileInput", "identity_differences", "identity_of", "read_inputs"]
+__all__ = ["STEADY_RULE", "FileInput", "identity_differences", "identity_of", "read_inputs"]
 
+STEADY_RULE: Final = 2
+"""Version of the rule of the statistical exit (`burnin.exits.Steady`): another rule ends other trials."""
 _SHOWN_DIFFERENCES: Final = 5
 
 
@@ -55,7 +57,7 @@ def identity_of(spec: CampaignSpec, inputs: Mapping[str, FileInput]) -> dict[str
     tables.pop("rates", None)
     # Which trials are checked alters none; that ends are exact is what a spec without the table says.
     if tables.pop("trials", {}).get("exit", "exact") != "exact":
-        tables["trials"] = {"exit": "statistical"}
+        tables["trials"] = {"exit": "statistical", "rule": STEADY_RULE}
     if spec.strata is not None:
         tables["campaign"] = {"round": campaign["round"]}
     flat = {"semantics": SEMANTICS, "campaign.seed": campaign["seed"], "campaign.bench": campaign["bench"]}

@@ -346,6 +346,12 @@ class Store:
         with self._errors():
             return dict(self._connection.execute(query, [f'$."{name}"' for name in metrics]))
 
+    def trials_with_metric(self, name: str, value: float) -> int:
+        """Number of trials whose metric of a name has a value."""
+        query = "SELECT COUNT(*) FROM trials WHERE json_extract(metrics, ?) = ?"
+        with self._errors():
+            return int(self._connection.execute(query, (f'$."{name}"', value)).fetchone()[0])
+
     def fact_types(self) -> dict[str, dict[str, frozenset[str]]]:
         """JSON types by name of fact, for "truth", "observations" and "metrics": "integer", "real", "text", "true",
         "false", "null", "array", "object".

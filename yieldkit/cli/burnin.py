@@ -13,7 +13,7 @@ import click
 from yieldkit.cli import emit, json_option
 from yieldkit.cli.burnin_folders import compare, export, merge
 from yieldkit.cli.burnin_screen import screen
-from yieldkit.cli.burnin_strata import check, fit_lines, outcomes, percent, weighted_outcomes
+from yieldkit.cli.burnin_strata import check, early_facts, fit_lines, outcomes, percent, weighted_outcomes
 from yieldkit.errors import AnswerIsNo, BadFile, BadInput
 
 if TYPE_CHECKING:
@@ -202,6 +202,7 @@ def _go(campaign: Campaign, folder: Path, jobs: int, dask: str, part: str, as_js
 
 def standing(run: CampaignRun) -> tuple[dict[str, Any], str]:
     """Where a run stands, as facts and as text."""
+    from yieldkit.burnin.early_ends import early_ends
     from yieldkit.burnin.fit import fit_rows, protection_of
     from yieldkit.burnin.outcomes import ALL_KINDS
     from yieldkit.burnin.progress import clock
@@ -213,6 +214,7 @@ def standing(run: CampaignRun) -> tuple[dict[str, Any], str]:
     spec = run.campaign.spec
     fit = fit_rows(run) if spec.rates and tally.cells else []
     protection = dict(protection_of(spec))
+    early = early_ends(run)
     eta = None if pulse is None or not pulse.added else (decision.limit - tally.n) / pulse.rate_per_s
     facts = {
         "folder": str(run.folder),
@@ -232,7 +234,7 @@ def standing(run: CampaignRun) -> tuple[dict[str, Any], str]:
         "outcomes": outcomes,
         "fit": fit,
         "protection": protection,
-    }
+    } | early_facts(early)
     why = {"budget": "the budget", "half_width": "the interval is narrow enough", "": "the next decision"}
     lines = [
         f"{facts['name']} (seed {facts['seed']}, {facts['fingerprint']}) in {run.folder}: {state}",
@@ -249,6 +251,7 @@ def standing(run: CampaignRun) -> tuple[dict[str, Any], str]:
         weighted = ", weighted by the design" if spec.strata is not None or spec.faults.importance else ""
         lines.append(f"  n = {tally.n}; in brackets the 95 % Wilson interval{weighted}")
         lines.append("  protection: " + ", ".join(f"{name} {value}" for name, value in protection.items()))
+        lines += [f"  {early.text}"] if early else []
     if fit:
         lines += ["failures in time:", *fit_lines([row for row in fit if row["site"] == "all"])]
     return facts, "\n".join(lines)

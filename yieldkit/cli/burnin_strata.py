@@ -12,8 +12,9 @@ from yieldkit.cli import emit, json_option
 
 if TYPE_CHECKING:
     from yieldkit.burnin.campaign import CampaignRun
+    from yieldkit.burnin.early_ends import EarlyEnds
 
-__all__ = ["check", "fit_lines", "outcomes", "percent", "table", "weighted_outcomes"]
+__all__ = ["check", "early_facts", "fit_lines", "outcomes", "percent", "table", "weighted_outcomes"]
 
 _FILE = click.Path(path_type=Path)
 _BENCH = click.option(
@@ -65,14 +66,18 @@ def check(spec: Path, overrides: tuple[str, ...], benches: tuple[str, ...], as_j
 def outcomes(folder: Path, by: str, live: bool, fit: bool, confidence: float, as_json: bool) -> None:
     """Rates of the outcomes of the run in FOLDER with their intervals, weighted by its design."""
     from yieldkit.burnin.campaign import CampaignRun
+    from yieldkit.burnin.early_ends import early_ends
     from yieldkit.burnin.fit import fit_rows, protection_of, without_rate
     from yieldkit.burnin.outcomes import FEW_EVENTS
 
     run = CampaignRun.load(folder)
     protection = dict(protection_of(run.campaign.spec))
     rows = fit_rows(run, confidence=confidence) if fit else weighted_outcomes(run, by, confidence, live=live)
+    early = early_ends(run)
     facts: dict[str, Any] = {"folder": str(folder), "trials": run.n, "protection": protection, "rows": rows}
+    facts |= early_facts(early)
     lines = [f"{folder}: {facts['trials']} trials; protection: {_protection(protection)}"]
+    lines += [early.text] if early else []
     if fit:
         lines += fit_lines(rows)
         unrated, unsampled = without_rate(run)
@@ -101,6 +106,13 @@ def outcomes(folder: Path, by: str, live: bool, fit: bool, confidence: float, as
                 f" {', '.join(few)}"
             )
     emit(facts, "\n".join(lines), as_json=as_json)
+
+
+def early_facts(early: EarlyEnds | None) -> dict[str, Any]:
+    """What the statistical exit did to a campaign, for --json; nothing where it has exact exits."""
+    if early is None:
+        return {}
+    return {"statistical_exit": {"ended": early.ended, "bound": early.bound, "kind": early.kind, "text": early.text}}
 
 
 def weighted_outcomes(

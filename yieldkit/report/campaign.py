@@ -74,6 +74,7 @@ def campaign_section(run: CampaignRun, chain: WaferChain | None, blind: Blind) -
         chain: the wafer, for its protection.
         blind: what `judge` gives for the run.
     """
+    from yieldkit.burnin.early_ends import early_ends
     from yieldkit.burnin.fit import protection_of
 
     tally, spec = blind.tally, run.campaign.spec
@@ -85,6 +86,8 @@ def campaign_section(run: CampaignRun, chain: WaferChain | None, blind: Blind) -
         notes.append(f"{len(blind.records)} of {tally.n} trials are diagnosed and listed: the first of each outcome")
     if left_out:
         notes.append(f"{left_out} cells with few trials are left out of the table by site, bit and phase")
+    if (early := early_ends(run)) is not None:
+        notes.append(early.text)
     weighted = spec.strata is not None or bool(spec.faults.importance)
     facts = [
         ("campaign", spec.campaign.name),
