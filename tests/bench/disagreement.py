@@ -7,6 +7,9 @@ benchmark alike, one bit); the others come from families of faults (class of pla
 fault, and within one launches or tensors), those that have led to an outcome that is still short, by Thompson's rule.
 Trial k follows from the seed and
 the trials before it. With `--save FILE` each trial is kept in a line, and a later call goes on from there.
+
+`--only OUTCOME ...` bounds these outcomes alone, however rare: nothing is drawn as campaigns draw, and once one has
+been met, most trials are faults next to those that led to it (another step, word or bit nearby; none of them twice).
 """
 
 from __future__ import annotations
@@ -17,7 +20,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -42,6 +45,8 @@ LIMIT = 0.01
 CAMPAIGN_EVERY = 3
 _CHOICES = 20
 """Faults of a family that are drawn for a trial; the one in the likeliest part of it is taken."""
+_AKIN = {"SLOW_DEGRADE": ("LOW_ACCURACY",), "SHARP_SLOW_DEGRADE": ("SHARP_DEGRADE",)}
+"""Where an outcome may be found that has not been met: next to what differs from it in whether the distance grows."""
 _PRIOR = (0.06, 3.0)
 """Share of a family's trials with an outcome that is expected before any, and how many trials that is worth."""
 
@@ -73,6 +78,7 @@ class Row(NamedTuple):
     step: int
     job: int
     trial: Compared
+    event: FaultEvent | None = None
 
 
 def bench_of(seed: int, kind: str = "gpt_training", *, protected: bool = True, **sizes: Any) -> EmulatorBench:
@@ -107,6 +113,7 @@ class Survey:
         jobs: clean runs (other weights, other batches) that trials take by turns.
         sizes: of the program, where they are not the usual ones.
         steady: the exit.
+        only: outcomes to be bounded; all that are met where there are none.
     """
 
     seed: int
@@ -114,9 +121,12 @@ class Survey:
     jobs: int = 3
     sizes: dict[str, Any] = field(default_factory=dict)
     steady: Steady = field(default_factory=Steady)
+    only: tuple[str, ...] = ()
     rows: list[Row] = field(default_factory=list)
     _counts: dict[str, ClassCount] = field(default_factory=dict, repr=False)
     _seen: dict[Any, dict[str, int]] = field(default_factory=dict, repr=False)
+    _met: dict[str, list[Row]] = field(default_factory=dict, repr=False)
+    _done: set[Any] = field(default_factory=set, repr=False)
 
     @cached_property
     def benches(self) -> list[EmulatorBench]:
@@ -150,16 +160,21 @@ class Survey:
         return Disagreement(dict(sorted(self._counts.items())))
 
     def short(self, limit: float, most: int) -> list[str]:
-        """Outcomes that were met and are not bounded yet, but may be."""
-        return [n for n, count in sorted(self._counts.items()) if count.upper() > limit and count.trials < most]
+        """Outcomes that were met, or are wanted, and are not bounded yet, but may be."""
+        counts = {name: self._counts.get(name, ClassCount()) for name in self.only or self._counts}
+        return [n for n, count in sorted(counts.items()) if count.upper() > limit and count.trials < most]
 
     def step(self, k: int, *, limit: float = LIMIT, most: int = 1_000) -> Row:
         """Carry out trial k."""
         rng = generator(self.seed, "bench.disagreement", k)
         job = k % self.jobs
         bench = self.benches[job]
-        campaign = k % CAMPAIGN_EVERY == 0
-        if campaign:
+        campaign = k % CAMPAIGN_EVERY == 0 and not self.only
+        near = self._near(rng, self.short(limit, most)) if self.only else None
+        if near is not None:
+            arm, job, event = near
+            bench = (self.bare if arm.site.startswith("memoryx") else self.benches)[job]
+        elif campaign:
             one = bench.strata.draw("", k).fault
             arm = Arm(one.site, one.bit, "bit")
             event = bench.sampler.draw_in(one.site, one.bit, one.phase, rng)
@@ -171,7 +186,31 @@ class Survey:
             choices = [self._draw(bench, arm, rng) for _ in range(_CHOICES)]
             event = choices[self._likely([_keys(arm, part_of(one), one.step, job) for one in choices], label, rng)]
         trial = compare_exit(bench.golden, event, queue_depth=bench.queue_depth, steady=self.steady)
-        return self.take(Row(campaign, arm, part_of(event), event.step, job, trial))
+        return self.take(Row(campaign, arm, part_of(event), event.step, job, trial, event))
+
+    def _near(self, rng: np.random.Generator, short: list[str]) -> tuple[Arm, int, FaultEvent] | None:
+        """A fault next to one that has led to an outcome, three times in four; None where there is no new one."""
+        label = short[int(rng.integers(len(short)))] if short else ""
+        met = self._met.get(label) or [row for name in _AKIN.get(label, ()) for row in self._met.get(name, [])]
+        if not met or rng.random() < 1 / 4:
+            return None
+        for _ in range(_CHOICES):
+            row = met[int(rng.integers(len(met)))]
+            event = row.event
+            assert event is not None
+            golden = (self.bare if row.arm.site.startswith("memoryx") else self.benches)[row.job].golden
+            step = int(np.clip(event.step + rng.integers(-3, 4), 0, golden.steps - 1))
+            changed = {"step": step}
+            if event.place == "memoryx":
+                size = golden.states.state(0).weights[event.tensor].size
+                changed["index"] = int((event.index + rng.integers(-8, 9)) % size)
+                shift = int(rng.integers(-1, 2))
+                mask = event.mask << 1 if shift > 0 else event.mask >> 1 if shift < 0 else event.mask
+                changed["mask"] = mask if 0 < mask <= 0xFFFFFFFF else event.mask
+            other = replace(event, **changed)
+            if (row.job, other) not in self._done:
+                return row.arm, row.job, other
+        return None
 
     def _draw(self, bench: EmulatorBench, arm: Arm, rng: np.random.Generator) -> FaultEvent:
         """A fault of a family, uniformly."""
@@ -200,6 +239,10 @@ class Survey:
         """Count a trial."""
         self.rows.append(row)
         label = row.trial.label
+        if row.event is not None:
+            self._done.add((row.job, row.event))
+        if row.event is not None and self.only:
+            self._met.setdefault(label, []).append(row)
         for name, count in row.trial.counted.by_label.items():
             self._counts[name] = self._counts.get(name, ClassCount()) + count
         for key in _keys(row.arm, row.part, row.step, row.job):
@@ -272,8 +315,9 @@ def _percent(share: float) -> str:
 
 def _load(survey: Survey, path: Path) -> None:
     for line in path.read_text().splitlines():
-        campaign, arm, part, step, job, label, named, steps = json.loads(line)
-        survey.take(Row(campaign, Arm(*arm), part, step, job, Compared(label, named, tuple(steps))))
+        campaign, arm, part, step, job, event, label, named, steps = json.loads(line)
+        trial = Compared(label, named, tuple(steps))
+        survey.take(Row(campaign, Arm(*arm), part, step, job, trial, FaultEvent.from_dict(event)))
 
 
 def main() -> None:
@@ -286,9 +330,10 @@ def main() -> None:
     parser.add_argument("--kind", default="gpt_training", help="of program")
     parser.add_argument("--jobs", type=int, default=3, help="clean runs with weights of their own")
     parser.add_argument("--minutes", type=float, default=1e9, help="budget of time")
+    parser.add_argument("--only", nargs="+", default=[], metavar="OUTCOME", help="outcomes to bound, however rare")
     parser.add_argument("--save", type=Path, help="file of one line a trial, gone on with if there is one")
     options = parser.parse_args()
-    survey = Survey(options.seed, options.kind, options.jobs)
+    survey = Survey(options.seed, options.kind, options.jobs, only=tuple(options.only))
     if options.save and options.save.exists():
         _load(survey, options.save)
     begin, last = time.monotonic(), 0.0
@@ -297,7 +342,8 @@ def main() -> None:
         for row in survey.until(options.trials, limit=options.limit, most=options.most, least=options.least):
             if options.save:
                 with options.save.open("a") as file:
-                    file.write(json.dumps([*row[:-1], *row.trial]) + "\n")
+                    event = row.event.to_dict() if row.event is not None else {}
+                    file.write(json.dumps([*row[:5], event, *row.trial]) + "\n")
             spent = time.monotonic() - begin
             if spent - last > 20:
                 last = spent
@@ -310,7 +356,9 @@ def main() -> None:
 def _tell(survey: Survey, options: argparse.Namespace, per_trial_s: float) -> None:
     """A line of progress: counts of what is short, and the time until the budget of trials is spent."""
     done = len(survey.rows)
-    wanting = {name: survey._counts[name].trials for name in survey.short(options.limit, options.most)}
+    wanting = {
+        name: survey._counts.get(name, ClassCount()).trials for name in survey.short(options.limit, options.most)
+    }
     met = {name: count.wrong for name, count in sorted(survey._counts.items()) if count.wrong}
     left = per_trial_s * (options.trials - done) / 60
     print(

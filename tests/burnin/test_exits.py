@@ -265,6 +265,21 @@ def test_families_that_lead_to_a_short_outcome_are_drawn_more_often():
     assert shares[0] > 1.5 * shares[1]
 
 
+def test_a_search_for_a_rare_outcome_goes_on_next_to_where_it_was_met():
+    sizes = {"rows": 2, "cols": 2, "steps": 16, "clean_runs": 2, **SIZES}
+    search = Survey(4, jobs=1, sizes=sizes, only=("NAN_HW",))
+    with np.errstate(all="ignore"):
+        list(search.until(140))
+    assert not any(row.campaign for row in search.rows)
+    faults = [(row.job, json.dumps(row.event.to_dict())) for row in search.rows]
+    met = [row.trial.label == "NAN_HW" for row in search.rows]
+    first = met.index(True)
+    # Rare until it is met, and most of what is next to it.
+    assert first >= 20
+    assert sum(met[first + 1 : first + 21]) >= 8
+    assert len(set(faults)) > 0.9 * len(faults)
+
+
 def test_the_run_says_how_many_trials_ended_by_the_exit_and_how_often_that_is_wrong(tmp_path, capsys):
     plain = Campaign.from_tables(tables()).run(tmp_path / "plain")
     assert early_ends(plain) is None
