@@ -64,7 +64,7 @@ def replan_repair(
         text = "a global net of the wafer is hit: no part of it works"
         return without_map("infeasible", {"kind": "wafer_killed", "text": text})
     problem = Problem.build(faults, rules, place)
-    old = before - np.arange(place.first_col, place.first_col + place.cols, dtype=np.int32)
+    old: Int32 = before - np.arange(place.first_col, place.first_col + place.cols, dtype=np.int32)
     _check_obeys(problem, old)
     built = time.perf_counter()
     found = search(problem, old)
@@ -72,9 +72,7 @@ def replan_repair(
         if found.feasible is None:
             return without_map("unknown", {"kind": "limit", "text": f"undecided after {NODE_LIMIT} branches"})
         failed = decide(problem).failed_at
-        return without_map(
-            "infeasible", explain(problem, failed, first_row=place.first_row, first_col=place.first_col)
-        )
+        return without_map("infeasible", explain(problem, failed, first_row=place.first_row, first_col=place.first_col))
     levels = _levels(found, build_seconds=built - begin, search_seconds=time.perf_counter() - built)
     core_of = np.empty((place.rows, place.cols, 2), np.int32)
     core_of[:, :, 0] = np.arange(place.first_row, place.first_row + place.rows, dtype=np.int32)[:, None]

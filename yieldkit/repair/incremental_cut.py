@@ -1,4 +1,4 @@
-"""Among the fields with the fewest moved cores, the one with the least skew: a minimum cut over the cores that may move.
+"""Among the fields with the fewest moved cores, the one with the least skew: a minimum cut over cores that may move.
 
 A field with the fewest moved cores leaves every core alone that no minimum cut of `incremental_moves` moves. Those are
 constants here; the others are a graph over b[x, s] = [d[x] >= s], in which a moved core costs more than all skew

@@ -177,13 +177,13 @@ def fewest_moves(problem: Problem, work: Workspace, units: tuple[Unit, ...] = ()
     def pick(closures: list[Closure | None], wanted: list[bool]) -> list[Closure]:
         return [x for x, take in zip(closures, wanted, strict=True) if take and x is not None]
 
-    is_up, is_down = [i in least for i in range(n)], [i in down_always for i in range(n)]
-    not_up, not_down = [not x for x in is_up], [not x for x in is_down]
+    sure_up, sure_down = [i in least for i in range(n)], [i in down_always for i in range(n)]
+    not_up, not_down = [not x for x in sure_up], [not x for x in sure_down]
     return Moves(
         moved=int(flow.optimal_flow()),
-        chosen=(pick(ups, is_up), pick(downs, not_up)),
-        must_up=pick(ups, is_up),
-        must_down=pick(downs, is_down),
+        chosen=(pick(ups, sure_up), pick(downs, not_up)),
+        must_up=pick(ups, sure_up),
+        must_down=pick(downs, sure_down),
         may_up=pick(ups, not_down),
         may_down=pick(downs, not_up),
     )

@@ -1,4 +1,4 @@
-"""How much a wafer can still take: the failures before the standard fabric is lost, by simulation and exact decisions."""
+"""How many more failures a wafer can take before its standard fabric is lost: simulated orders, exact decisions."""
 
 from __future__ import annotations
 
@@ -209,7 +209,7 @@ class _Wafer:
         """Which links int32[k, 4] are no lattice constraints; the same rule as in `Problem.at_reach`."""
         down, right = link[:, 2], link[:, 3]
         h, v = self.rules.skip_reach, self.rules.vertical_reach
-        return (down == 0) & (right > 1) & (right < h) | (down == 1) & (np.abs(right) < v)
+        return np.asarray((down == 0) & (right > 1) & (right < h) | (down == 1) & (np.abs(right) < v), np.bool_)
 
     def ask(self, cores: Int32, links: Int32) -> bool | None:
         """The decision of the wafer with further dead cores and links."""
@@ -277,10 +277,10 @@ class _Order:
         from_ = wafer.good[self.rng.integers(0, len(wafer.good), _BLOCK)]
         step = wafer.steps[self.rng.integers(0, len(wafer.steps), _BLOCK)]
         to = from_ + step
-        ok = (to >= 0).all(axis=1) & (to < np.array(wafer.faults.shape)).all(axis=1)
-        ok[ok] = wafer.present[to[ok, 0], to[ok, 1]]
+        at = np.flatnonzero((to >= 0).all(axis=1) & (to < np.array(wafer.faults.shape)).all(axis=1))
+        at = at[wafer.present[to[at, 0], to[at, 1]]]
         fresh = []
-        for link in np.concatenate([from_, step], axis=1)[ok].tolist():
+        for link in np.concatenate([from_, step], axis=1)[at].tolist():
             if tuple(link) not in self.cut:
                 self.cut.add(tuple(link))
                 fresh.append(link)
