@@ -64,7 +64,7 @@ def replan_repair(
         text = "a global net of the wafer is hit: no part of it works"
         return without_map("infeasible", {"kind": "wafer_killed", "text": text})
     problem = Problem.build(faults, rules, place)
-    old: Int32 = before - np.arange(place.first_col, place.first_col + place.cols, dtype=np.int32)
+    old = np.asarray(before - np.arange(place.first_col, place.first_col + place.cols), np.int32)
     _check_obeys(problem, old)
     built = time.perf_counter()
     found = search(problem, old)

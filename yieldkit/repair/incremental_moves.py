@@ -28,7 +28,7 @@ from yieldkit.repair.incremental_kernels import close_down, close_up, excludes
 from yieldkit.repair.kernels import BAD, DIRECT, LEAN_LEFT, LEAN_RIGHT, SKIP
 from yieldkit.repair.problem import Int32, Problem, Unit
 
-__all__ = ["Closure", "Moves", "Workspace", "broken_constraints", "fewest_moves"]
+__all__ = ["Closure", "Moves", "Workspace", "broken_constraints", "classes", "fewest_moves"]
 
 Int64 = npt.NDArray[np.int64]
 Site = tuple[int, int, int]
@@ -159,7 +159,7 @@ def fewest_moves(problem: Problem, work: Workspace, units: tuple[Unit, ...] = ()
         if downs[i] is None:
             arcs.append((source, i, _INFINITE))
     for closures, is_up in ((ups, True), (downs, False)):
-        for members, size in _classes(closures, work.old.size):
+        for members, size in classes(closures, work.old.size):
             arcs.append((node, sink, size) if is_up else (source, node, size))
             arcs.extend((i, node, _INFINITE) if is_up else (node, i, _INFINITE) for i in members)
             node += 1
@@ -212,7 +212,7 @@ def _exclusions(
     return out
 
 
-def _classes(closures: list[Closure | None], n_cells: int) -> list[tuple[list[int], int]]:
+def classes(closures: list[Closure | None], n_cells: int) -> list[tuple[list[int], int]]:
     """Cores that the same closures move, as (indices of the closures, number of cores)."""
     label = np.zeros(n_cells, np.int32)
     members: list[list[int]] = [[]]

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from yieldkit.repair.incremental_clauses import choose_bounds
 from yieldkit.repair.incremental_cut import Region, straightest
 from yieldkit.repair.incremental_moves import Workspace, fewest_moves
 from yieldkit.repair.problem import Int32, Problem, Unit
@@ -132,12 +133,43 @@ class _Search:
             if not self.problem.broken_clauses(node.field):
                 return self._found(True, node, bound)
             if count >= node_limit:
-                return self._dive(node, units, bound)
+                return self._chosen(node, units, bound)
             for child, more in self.children(node, units):
                 # A child's relaxation holds its parent's constraints too.
                 heapq.heappush(heap, (max(bound, child.bound), count, more, child))
                 count += 1
         return self._found(False, None, _LEAST)
+
+    def _chosen(self, node: _Node, units: tuple[Unit, ...], bound: Key) -> Found:
+        """The fewest moves by CP-SAT over bounds; the levels after them only within the cores that it moves."""
+        answer = choose_bounds(self.problem, self.work)
+        if answer.impossible:
+            return self._found(False, None, _LEAST)
+        if answer.moves is None:
+            return self._dive(node, units, max(bound, (answer.bound, 0, 1, 0)))
+        d = answer.moves.apply(self.work.old)
+        region = Region.of(self.problem, self.work.old, answer.moves, ())
+        if region is not None:
+            try:
+                straight = straightest(self.problem, self.work.old, region, answer.moves.moved)
+            except MemoryError:
+                straight = None
+            if straight is not None and not self.problem.broken_clauses(straight):
+                d = straight
+        value = self.key_of(d)
+        method = "CP-SAT over bounds at dead links"
+        return Found(True, d, value, min(value, self._counted(value[0])), method, self.move_seconds)
+
+    def _counted(self, moved: int) -> Key:
+        """Lower bounds from links between cores that stay: a moved core has at most two links of each direction."""
+        along, down = np.diff(self.work.old, axis=1).ravel(), np.abs(np.diff(self.work.old, axis=0)).ravel()
+        reaches, total = [], 0
+        for links in (down, along):
+            bent = np.sort(links[links > 0])[::-1]
+            left = bent[2 * moved :]
+            reaches.append(int(left[0]) if len(left) else 0)
+            total += int(left.sum())
+        return moved, reaches[0], reaches[1] + 1, total
 
     def _dive(self, node: _Node, units: tuple[Unit, ...], bound: Key) -> Found:
         """Some field that holds, when the proof takes too long: the best branch each time, else any field at all."""
