@@ -28,6 +28,8 @@ Int64 = npt.NDArray[np.int64]
 
 KINDS: Final = ("dead_core", "dead_link", "dead_router")
 _BLOCK: Final = 1024
+_LISTED: Final = 200_000
+"""Most links that are listed and shuffled; of more, links are drawn until they are new."""
 _BRANCHED: Final = 20_000
 """Largest fabric where dead links that are no lattice constraints are branched on; beyond, they are bracketed."""
 
@@ -42,7 +44,8 @@ class SpareMargin:
             already.
         lost: int64[n], fewest failures with which it is proven lost; `survived + 1` but where dead links leave a gap.
         confidence: of the Wilson intervals.
-        most: failures tried at most; an order that survives them all counts with `lost` = `most` + 1.
+        most: failures tried at most; an order that survives all of them, or all that there are, counts with `lost` one
+            above.
     """
 
     kinds: dict[str, float]
@@ -138,8 +141,8 @@ def spare_margin(
     found by bisection over exact decisions. Order k is drawn from `(rng, k)` alone.
 
     Dead links that are no lattice constraints (straight down at vertical reach 1) are branched on for fabrics up to
-    20,000 cores; on larger ones `survived` bypasses a core at one of their ends and `lost` leaves them out, so the
-    truth lies between.
+    20,000 cores; on larger ones one of their ends is raised at a time without ever going back, so that `survived` may
+    be too small, and `lost` leaves them out: the truth lies between.
 
     Args:
         faults: map of the wafer today.
@@ -204,12 +207,20 @@ class _Wafer:
         h, v = rules.skip_reach, rules.vertical_reach
         self.steps = np.array([(0, j) for j in range(1, h + 1)] + [(1, j) for j in range(-v, v + 1)], np.int32)
         self.dead_links = {tuple(x) for x in faults.dead_links.tolist()}
+        self.every_link: Int32 | None = None
+        if len(self.good) * len(self.steps) <= _LISTED:
+            self.every_link = self._links()
 
-    def is_clause(self, link: npt.NDArray[np.int32]) -> npt.NDArray[np.bool_]:
-        """Which links int32[k, 4] are no lattice constraints; the same rule as in `Problem.at_reach`."""
-        down, right = link[:, 2], link[:, 3]
-        h, v = self.rules.skip_reach, self.rules.vertical_reach
-        return np.asarray((down == 0) & (right > 1) & (right < h) | (down == 1) & (np.abs(right) < v), np.bool_)
+    def _links(self) -> Int32:
+        """All links from good sites to present ones that are not dead yet."""
+        start = np.repeat(self.good, len(self.steps), axis=0)
+        step = np.tile(self.steps, (len(self.good), 1))
+        to = start + step
+        at = np.flatnonzero((to >= 0).all(axis=1) & (to < np.array(self.faults.shape)).all(axis=1))
+        at = at[self.present[to[at, 0], to[at, 1]]]
+        links = np.concatenate([start, step], axis=1)[at]
+        alive = [tuple(link) not in self.dead_links for link in links.tolist()]
+        return np.asarray(links[np.array(alive, np.bool_)], np.int32)
 
     def ask(self, cores: Int32, links: Int32) -> bool | None:
         """The decision of the wafer with further dead cores and links."""
@@ -222,7 +233,8 @@ class _Wafer:
             FaultMap(
                 faults.shape, spans=faults.spans, absent=faults.absent, dead_cores=sites, dead_links=links,
                 wafer_killed=faults.wafer_killed,
-            )
+            ),
+            branch=self.branched,
         )  # fmt: skip
 
 
@@ -238,13 +250,8 @@ class _Order:
         self.links = np.empty((0, 4), np.int32)
         self.taken: set[int] = set()
         self.cut = set(wafer.dead_links)
+        self.listed = False
         self.exhausted: int | None = None
-        self.n_seen = 0
-        self.at_start = -1
-        self.bypassed: list[tuple[int, int]] = []
-        self.n_bypassed: list[int] = []
-        self.bad: set[tuple[int, int]] = set()
-        self.load: dict[int, int] = {}
 
     def need(self, k: int) -> int:
         """Draw at least k failures; returns how many there are, fewer than k when the wafer has no more."""
@@ -274,6 +281,12 @@ class _Order:
 
     def _draw_links(self) -> None:
         wafer = self.wafer
+        if wafer.every_link is not None:
+            if self.listed:
+                self._end(is_link=True)
+            else:
+                self.links, self.listed = self.rng.permutation(wafer.every_link), True
+            return
         from_ = wafer.good[self.rng.integers(0, len(wafer.good), _BLOCK)]
         step = wafer.steps[self.rng.integers(0, len(wafer.steps), _BLOCK)]
         to = from_ + step
@@ -284,8 +297,6 @@ class _Order:
             if tuple(link) not in self.cut:
                 self.cut.add(tuple(link))
                 fresh.append(link)
-        if len(self.cut) >= len(wafer.good) * len(wafer.steps) or not (fresh or len(wafer.good) > _BLOCK):
-            self._end(is_link=True)
         self.links = np.concatenate([self.links, np.array(fresh, np.int32).reshape(-1, 4)])
 
     def _end(self, *, is_link: bool) -> None:
@@ -301,60 +312,8 @@ class _Order:
 
     def holds(self, k: int) -> bool | None:
         """Whether the fabric is there with the first k failures; None when undecided."""
-        wafer = self.wafer
         cores, fresh = self.failures(k)
-        links = np.concatenate([wafer.faults.dead_links, fresh])
-        hard = wafer.is_clause(links)
-        if not hard.any() or wafer.branched:
-            return wafer.ask(cores, links)
-        if not wafer.ask(cores, links[~hard]):
-            return False
-        return True if wafer.ask(np.concatenate([cores, self._bypassed(k)]), links[~hard]) else None
-
-    def _bypassed(self, k: int) -> Int32:
-        """For each dead link that is no lattice constraint the site at one of its ends: without it the link is idle.
-
-        The end is chosen when the link fails, away from other bad sites of its row, so that more failures never bypass
-        less and bisection stays right.
-        """
-        wafer = self.wafer
-        if self.at_start < 0:
-            known = (wafer.faults.dead_cores, wafer.faults.dead_routers)
-            for site in np.concatenate(known).tolist():
-                self._mark(*site)
-            for link in wafer.faults.dead_links[wafer.is_clause(wafer.faults.dead_links)].tolist():
-                self._bypass(*link)
-            self.at_start = len(self.bypassed)
-        n_links = int(self.is_link[: self.n_seen].sum())
-        hard = wafer.is_clause(self.links)
-        for i in range(self.n_seen, k):
-            if not self.is_link[i]:
-                self._mark(*self.sites[i - n_links].tolist())
-            else:
-                if hard[n_links]:
-                    self._bypass(*self.links[n_links].tolist())
-                n_links += 1
-            self.n_bypassed.append(len(self.bypassed))
-        self.n_seen = max(self.n_seen, k)
-        upto = self.n_bypassed[k - 1] if k else self.at_start
-        return np.array(self.bypassed[:upto], np.int32).reshape(-1, 2)
-
-    def _mark(self, row: int, col: int) -> None:
-        self.bad.add((row, col))
-        self.load[row] = self.load.get(row, 0) + 1
-
-    def _bypass(self, row: int, col: int, down: int, right: int) -> None:
-        ends = ((row, col), (row + down, col + right))
-        if any(end in self.bad for end in ends):
-            return
-
-        def crowd(end: tuple[int, int]) -> tuple[int, int]:
-            near = sum((end[0], end[1] + j) in self.bad for j in (-1, 1))
-            return near, self.load.get(end[0], 0)
-
-        site = min(ends, key=crowd)
-        self._mark(*site)
-        self.bypassed.append(site)
+        return self.wafer.ask(cores, np.concatenate([self.wafer.faults.dead_links, fresh]))
 
 
 def _limits(order: _Order, most: int) -> tuple[int, int]:

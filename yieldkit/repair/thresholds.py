@@ -67,10 +67,11 @@ class Decider:
         self._touched = np.zeros(2 * height, np.int64)
         self._queue = np.zeros(height, np.int64)
 
-    def decide(self, faults: FaultMap) -> bool | None:
+    def decide(self, faults: FaultMap, *, branch: bool = True) -> bool | None:
         """Whether a map can be repaired; None where the branching limit is reached.
 
-        The map's shape, spans and holes must be those of the kind; a map of another kind is decided the long way.
+        Without `branch` None comes at once where dead links that are no lattice constraints would be branched on. The
+        map's shape, spans and holes must be those of the kind; a map of another kind is decided the long way.
         """
         if faults.wafer_killed or not self.possible:
             return False
@@ -90,7 +91,9 @@ class Decider:
             self._thresholds, ground.base, ground.high, first, marks, clauses, np.unique(rows), self.width,
             self.rules.skip_reach, self.rules.vertical_reach, self._touched, self._queue,
         )  # fmt: skip
-        return self._the_long_way(faults) if answer == BROKEN_CLAUSE else bool(answer == REPAIRABLE)
+        if answer == BROKEN_CLAUSE:
+            return self._the_long_way(faults) if branch else None
+        return bool(answer == REPAIRABLE)
 
     def _the_long_way(self, faults: FaultMap) -> bool | None:
         return decide(Problem.build(faults, self.rules, self.place)).feasible
