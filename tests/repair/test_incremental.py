@@ -264,6 +264,7 @@ def test_plans_that_do_not_belong_are_refused():
     none = RepairPlan("infeasible", rules, None, (), {"text": ""}, physical_shape=(4, 8))
     for wrong_map, wrong_plan, more, text in (
         (faults, none, {}, "no map"),
+        (faults, replace(plan, rules="lines"), {}, "row shift only"),
         (FaultMap((4, 9)), plan, {}, "sites"),
         (FaultMap((4, 8), wafer_id="W02"), plan, {}, "another wafer"),
         (faults, plan, {"rules": replace(rules, logical_shape=(3, 6))}, "another fabric"),

@@ -161,8 +161,9 @@ def margin(
 
     fault_map = FaultMap.load(faults)
     wafer = _wafer(wafer_name, fault_map.wafer_name)
+    rules: RowShift | RepairPlan
     if plan_file is not None:
-        rules = RepairPlan.load(plan_file).rules
+        rules = RepairPlan.load(plan_file)
     elif wafer is not None:
         rules = RowShift.for_wafer(wafer)
     else:

@@ -13,13 +13,14 @@ from yieldkit.repair.incremental_search import NODE_LIMIT, Found, search
 from yieldkit.repair.plan import Level, RepairPlan, Status
 from yieldkit.repair.problem import Int32, Problem
 from yieldkit.repair.propagate import decide, explain
+from yieldkit.repair.rules import RowShift
 
 if TYPE_CHECKING:
     from yieldkit.faultmap import FaultMap
-    from yieldkit.repair.rules import Placement, RowShift
+    from yieldkit.repair.rules import Placement
     from yieldkit.wafer import WaferSpec
 
-__all__ = ["check_replan", "moved_cores", "replan_repair"]
+__all__ = ["check_replan", "moved_cores", "replan_repair", "row_shift"]
 
 
 def replan_repair(
@@ -45,7 +46,7 @@ def replan_repair(
         BadInput: there is no plan in use, it is of another wafer, or it does not obey the rules even without faults.
     """
     begin = time.perf_counter()
-    rules = (plan.rules if rules is None else rules).placed(faults, wafer)
+    rules = row_shift(plan.rules if rules is None else rules).placed(faults, wafer)
     place = rules.placement(faults.shape)
     before = _columns(faults, plan, place)
     common: dict[str, Any] = {
@@ -88,6 +89,17 @@ def replan_repair(
         kept_marginal=_in_order(faults.marginal_cores[used]),
         **common,
     )
+
+
+def row_shift(rules: object) -> RowShift:
+    """The rules, when they are row shift.
+
+    Raises:
+        BadInput: they are of another architecture.
+    """
+    if not isinstance(rules, RowShift):
+        raise BadInput("this is made for row shift only", value=type(rules).__name__)
+    return rules
 
 
 def moved_cores(before: RepairPlan, after: RepairPlan) -> Int32:

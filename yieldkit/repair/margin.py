@@ -10,6 +10,8 @@ import numpy as np
 import numpy.typing as npt
 
 from yieldkit.errors import BadInput
+from yieldkit.repair.incremental import row_shift
+from yieldkit.repair.plan import RepairPlan
 from yieldkit.repair.thresholds import Decider
 from yieldkit.rng import generator
 
@@ -17,7 +19,6 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from yieldkit.faultmap import FaultMap
-    from yieldkit.repair.plan import RepairPlan
     from yieldkit.repair.rules import RowShift
     from yieldkit.wafer import WaferSpec
 
@@ -157,15 +158,13 @@ def spare_margin(
     Raises:
         BadInput: unknown kinds or weights, n or most not positive, or no good core on the wafer.
     """
-    from yieldkit.repair.rules import RowShift
-
     weights = _weights(kinds)
     for name, value in (("n", n), ("most", most)):
         if value < 1:
             raise BadInput(f"{name} must be at least 1", value=value)
     if not 0 < confidence < 1:
         raise BadInput("confidence must lie between 0 and 1", value=confidence)
-    placed = (rules if isinstance(rules, RowShift) else rules.rules).placed(faults, wafer)
+    placed = row_shift(rules.rules if isinstance(rules, RepairPlan) else rules).placed(faults, wafer)
     wafer_now = _Wafer(faults, placed)
     survived, lost = np.empty(n, np.int64), np.empty(n, np.int64)
     for k in range(n):
