@@ -19,7 +19,15 @@ if TYPE_CHECKING:
     from yieldkit.fabric import Fabric, FirmwareImage
     from yieldkit.faultmap import FaultMap
     from yieldkit.faults import FaultEvent, FaultPlan, FaultSampler
-    from yieldkit.repair import RepairPlan, RowShift, check_plan, plan_repair, repair_yield
+    from yieldkit.repair import (
+        RepairPlan,
+        RowShift,
+        check_plan,
+        plan_repair,
+        repair_yield,
+        replan_repair,
+        spare_margin,
+    )
     from yieldkit.report import ReportData, report_of, write_report
     from yieldkit.wafer import WaferSpec
     from yieldkit.wafermap import WaferMap, read_wafer_map, read_wafer_maps
@@ -58,8 +66,10 @@ _HOMES: Final[dict[str, str]] = {
     "read_wafer_map": "yieldkit.wafermap",
     "read_wafer_maps": "yieldkit.wafermap",
     "repair_yield": "yieldkit.repair",
+    "replan_repair": "yieldkit.repair",
     "report_of": "yieldkit.report",
     "run": "yieldkit.emulator",
+    "spare_margin": "yieldkit.repair",
     "write_report": "yieldkit.report",
 }
 _MODULES: Final = ("burnin", "faults", "reliability", "workloads")
@@ -102,8 +112,10 @@ __all__ = [
     "read_wafer_maps",
     "reliability",
     "repair_yield",
+    "replan_repair",
     "report_of",
     "run",
+    "spare_margin",
     "workloads",
     "write_report",
 ]

@@ -11,7 +11,7 @@ import numpy as np
 
 from yieldkit.fabric import Fabric, FirmwareImage
 from yieldkit.faultmap import FaultMap
-from yieldkit.repair import RowShift, check_plan, plan_repair
+from yieldkit.repair import RepairPlan, RowShift, check_plan, check_replan, moved_cores, plan_repair, replan_repair
 from yieldkit.repair.exact import solve_exactly
 from yieldkit.repair.problem import Problem
 from yieldkit.repair.propagate import decide
@@ -90,6 +90,7 @@ def figures() -> list[dict[str, Any]]:
     full_s, same = fastest(lambda: [decide(one).feasible for one in full])
     if answers[:20] != same:
         raise ArithmeticError("both decisions of the benchmark should agree")
+    incremental_s, scratch_s, moved, scratch_moved = incremental(wse3, wse3_rules, plan)
     data = plan.firmware().data
     boot_s, _ = fastest(lambda: Fabric.boot(FirmwareImage.from_bytes(data), wafer).core_of)
     return [
@@ -103,10 +104,38 @@ def figures() -> list[dict[str, Any]]:
         ),
         row("plan_1m_100_s", plan_s, f"s with check, {ROWS} x {COLS}, 100 dead cores"),
         row("plan_wse3_50_s", wse3_s + check_s, "s with check, WSE-3 preset, 50 dead cores"),
+        row(
+            "incremental_1m_s",
+            incremental_s,
+            "s, WSE-3 preset, 50 dead cores, worst of 1 to 5 new ones in use, all levels proven",
+            "a plan from scratch",
+            scratch_s,
+        ),
+        row(
+            "incremental_moved", moved, "cores moved after 5 new ones, same wafer", "a plan from scratch", scratch_moved
+        ),
         *peers(),
         row("boot_1m_s", boot_s, "s from bytes to the whole logical-to-physical map, WSE-3 preset"),
         row("image_bytes", float(len(data)), "bytes, WSE-3 preset, 50 dead cores"),
     ]
+
+
+def incremental(faults: FaultMap, rules: RowShift, plan: RepairPlan) -> tuple[float, float, float, float]:
+    """(seconds of the slowest new plan after 1 to 5 failures on cores in use, of a plan from scratch after 5; and the
+    cores that both move after 5).
+    """
+    used = plan.core_of.reshape(-1, 2)
+    slowest = 0.0
+    worse = faults
+    for n in range(1, 6):
+        fresh = used[np.random.default_rng([5, n]).choice(len(used), n, replace=False)]
+        worse = faults.with_faults(dead_cores=fresh)
+        seconds, after = fastest(lambda worse=worse: replan_repair(worse, plan))
+        if after.status != "optimal" or check_replan(worse, rules, after, plan):
+            raise ArithmeticError("a new plan of the benchmark is not proven or does not hold")
+        slowest = max(slowest, seconds)
+    scratch_s, scratch = fastest(lambda: plan_repair(worse, rules), 1)
+    return slowest, scratch_s, float(len(moved_cores(plan, after))), float(len(moved_cores(plan, scratch)))
 
 
 def peers() -> list[dict[str, Any]]:

@@ -42,6 +42,9 @@ HAPPY = {
     ("map", "faults"): (["--preset", "mini", "--out", "OUT"], ["wafer"]),
     ("repair", "plan"): (["@faults", "--out", "OUT"], ["status"]),
     ("repair", "check"): (["@faults", "@plan"], []),
+    ("repair", "replan"): (["@faults", "--plan", "@plan", "--out", "OUT"], ["status"]),
+    ("repair", "diff"): (["@image", "@image"], ["moved"]),
+    ("repair", "margin"): (["@faults", "--kind", "dead_core", "--kind", "dead_link", "-n", 5], []),
     ("repair", "yield"): (["--wafer", "mini", "--d0", 0.2, "-n", 20], ["n", "repaired"]),
     ("emulate", "program"): (
         ["gpt_decode", "--cols", 2, "--width", 8, "--heads", 2, "--context", 4, "--out", "OUT"],

@@ -108,8 +108,41 @@ def random_case(rng, *, links=True, spans=True, max_rows=4, max_cols=5):
     return faults, RowShift(spares, h, v, (height, width), int(rng.integers(0, extra_rows + 1)))
 
 
-def highs_skew(faults, rules):
-    """Least skew by HiGHS (scipy.optimize.milp), a binary for each core and displacement; None if infeasible."""
+def best_moves(faults, rules, old):
+    """(moved cores, vertical reach, skip reach, skew) of the best field after `old`, physical columns; or None."""
+    best = None
+    for v in range(rules.vertical_reach + 1):
+        for h in range(1, rules.skip_reach + 1):
+            tight = RowShift(rules.spares, h, v, rules.logical_shape, rules.first_row)
+            rows, fits = fields(faults, tight)
+
+            def own(r, p):
+                return sum(a != b for a, b in zip(p, old[r], strict=True)), row_cost(p)
+
+            cost = {p: own(0, p) for p in rows[0]}
+            for r in range(1, len(rows)):
+                below = {}
+                for q in rows[r]:
+                    options = [
+                        (moved, skew + sum(abs(a - b) for a, b in zip(p, q, strict=True)))
+                        for p, (moved, skew) in cost.items()
+                        if fits(r - 1, p, q)
+                    ]
+                    if options:
+                        (moved, skew), (more, bent) = min(options), own(r, q)
+                        below[q] = (moved + more, skew + bent)
+                cost = below
+            if cost:
+                moved, skew = min(cost.values())
+                best = min(best or (moved, v, h, skew), (moved, v, h, skew))
+    return best
+
+
+def highs_skew(faults, rules, *, old=None):
+    """Least skew by HiGHS (scipy.optimize.milp), a binary for each core and displacement; None if infeasible.
+
+    With `old`, displacements int[H, W], the fewest moved cores in place of the skew.
+    """
     from scipy.optimize import LinearConstraint, milp
     from scipy.sparse import lil_array
 
@@ -163,6 +196,9 @@ def highs_skew(faults, rules):
                     for e in range(n_d):
                         if (r + rules.first_row, base + c + d, 1, e - d) in dead:
                             add([(x(r, c, d), 1), (x(r + 1, c, e), 1)], 0, 1)
+    if old is not None:
+        cost[:] = 0
+        cost[[x(r, c, int(old[r, c])) for r in range(height) for c in range(width)]] = -1
     matrix = lil_array((len(rows), n))
     for i, terms in enumerate(rows):
         for j, a in terms:
@@ -175,4 +211,6 @@ def highs_skew(faults, rules):
         bounds=Bounds(0, upper),
         integrality=np.ones(n),
     )
-    return round(answer.fun) if answer.success else None
+    if not answer.success:
+        return None
+    return round(answer.fun) + (0 if old is None else height * width)

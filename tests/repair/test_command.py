@@ -81,6 +81,63 @@ def test_bad_input_is_exit_2_and_writes_nothing(tmp_path, faults, capsys):
         assert capsys.readouterr().err.count("\n") == 1
 
 
+def test_replan_moves_few_cores_and_diff_shows_them(tmp_path, faults, capsys):
+    plan, image = tmp_path / "plan.json", tmp_path / "fw.bin"
+    assert run(["repair", "plan", str(faults), "--out", str(plan), "--image", str(image)]) == 0
+    before = RepairPlan.load(plan)
+    worse = tmp_path / "worse.json"
+    FaultMap.load(faults).with_faults(dead_cores=[before.core_of[3, 3]]).save(worse)
+    new, new_image = tmp_path / "new.json", tmp_path / "new.bin"
+    capsys.readouterr()
+    words = ["repair", "replan", str(worse), "--plan", str(plan), "--out", str(new), "--image", str(new_image)]
+    assert run([*words, "--json"]) == 0
+    facts = json.loads(capsys.readouterr().out)
+    moved = {level["name"]: level["value"] for level in facts["levels"]}["moved_cores"]
+    assert facts["status"] == "optimal"
+    assert 0 < moved < 40
+    assert run(["repair", "check", str(worse), str(new)]) == 0
+    capsys.readouterr()
+    assert run(["repair", "diff", str(image), str(new_image)]) == 0
+    assert f"{moved} cores move" in capsys.readouterr().out
+    assert Fabric.boot(FirmwareImage.load(new_image), MINI, wafer_id="W01").shape == (20, 18)
+
+
+def test_replan_says_no_and_refuses(tmp_path, faults, capsys):
+    plan = tmp_path / "plan.json"
+    assert run(["repair", "plan", str(faults), "--out", str(plan)]) == 0
+    lost = tmp_path / "lost.json"
+    row = RepairPlan.load(plan).core_of[3].tolist()
+    FaultMap.load(faults).with_faults(dead_cores=row).save(lost)
+    capsys.readouterr()
+    assert run(["repair", "replan", str(lost), "--plan", str(plan)]) == 3
+    assert "infeasible" in capsys.readouterr().out
+    assert run(["repair", "margin", str(lost), "-n", "2"]) == 3
+    capsys.readouterr()
+    other = tmp_path / "other.json"
+    FaultMap((4, 6)).save(other)
+    for words in (
+        ["replan", str(other), "--plan", str(plan)],
+        ["replan", str(faults), "--plan", str(faults)],
+        ["margin", str(other)],
+        ["diff", str(plan), str(plan)],
+    ):
+        assert run(["repair", *words]) == 2, words
+        assert capsys.readouterr().err.count("\n") == 1
+
+
+def test_margin(tmp_path, faults, capsys):
+    plan = tmp_path / "plan.json"
+    assert run(["repair", "plan", str(faults), "--out", str(plan)]) == 0
+    capsys.readouterr()
+    words = ["repair", "margin", str(faults), "-n", "8", "--kind", "dead_core", "--kind", "dead_link"]
+    assert run([*words, "--plan", str(plan), "--json"]) == 0
+    facts = json.loads(capsys.readouterr().out)
+    assert list(facts["kinds"]) == ["dead_core", "dead_link"]
+    assert len(facts["kinds"]["dead_core"]["survived"]) == 8
+    assert run(words) == 0
+    assert "dead_link: " in capsys.readouterr().out
+
+
 def test_yield(capsys):
     assert run(["repair", "yield", "--wafer", "mini", "--d0", "1", "-n", "20", "--seed", "3", "--json"]) == 0
     facts = json.loads(capsys.readouterr().out)

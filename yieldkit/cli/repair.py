@@ -68,19 +68,7 @@ def plan(
             "the fault map names no known wafer", value=fault_map.wafer_name, cure="pass --wafer or --spares"
         )
     answer = plan_repair(fault_map, rules, wafer=wafer, logical_shape=_shape(logical), marginal=marginal)
-    firmware = None
-    if image is not None and answer.repaired:
-        # Made before anything is written: an image without a wafer id is refused with nothing on the disk.
-        firmware = answer.firmware(wafer_id=wafer_id, wafer=wafer)
-    if out is not None:
-        answer.save(out)
-    facts = _facts(answer)
-    text = answer.summary()
-    if firmware is not None and image is not None:
-        firmware.save(image)
-        facts["image"] = {"path": image, "bytes": firmware.nbytes, "fingerprint": firmware.fingerprint}
-        text += f"\nimage {image}: {firmware.nbytes} bytes, {firmware.fingerprint}"
-    emit(facts, text, as_json=as_json)
+    _write(answer, out=out, image=image, wafer_id=wafer_id, wafer=wafer, as_json=as_json)
     if not answer.repaired:
         raise AnswerIsNo(f"{faults}: no full fabric ({answer.status})")
 
@@ -104,6 +92,88 @@ def check(faults: str, plan_file: str, as_json: bool) -> None:
     emit(facts, f"{answer.summary()}\n{state}", as_json=as_json)
     if violations:
         raise AnswerIsNo(f"{plan_file}: {len(violations)} violations")
+
+
+@command.command()
+@click.argument("faults", type=click.Path())
+@click.option("--plan", "plan_file", type=click.Path(), required=True, help="The plan in use (JSON).")
+@click.option("--out", type=click.Path(), help="Write the new plan to this file (JSON).")
+@click.option("--image", type=click.Path(), help="Write the new firmware image to this file.")
+@click.option("--wafer-id", help="Id of the single wafer, for the image; else the one in the map or the plan.")
+@json_option
+def replan(
+    faults: str, plan_file: str, out: str | None, image: str | None, wafer_id: str | None, as_json: bool
+) -> None:
+    """Plan anew after failures in the field, moving as few cores as possible; exit 3 when the fabric is lost.
+
+    FAULTS is the map with the new failures.
+    """
+    from yieldkit.faultmap import FaultMap
+    from yieldkit.repair import RepairPlan, replan_repair
+
+    before = RepairPlan.load(plan_file)
+    answer = replan_repair(FaultMap.load(faults), before)
+    _write(answer, out=out, image=image, wafer_id=wafer_id, wafer=None, as_json=as_json)
+    if not answer.repaired:
+        raise AnswerIsNo(f"{faults}: no full fabric ({answer.status})")
+
+
+@command.command()
+@click.argument("before", type=click.Path())
+@click.argument("after", type=click.Path())
+@json_option
+def diff(before: str, after: str, as_json: bool) -> None:
+    """What changes from the firmware image BEFORE to AFTER: rows, cores that move, first and last."""
+    from yieldkit.fabric import FirmwareImage
+
+    changes = FirmwareImage.load(before).diff(FirmwareImage.load(after))
+    emit(changes.to_dict(), changes.summary(), as_json=as_json)
+
+
+@command.command()
+@click.argument("faults", type=click.Path())
+@click.option("--plan", "plan_file", type=click.Path(), help="Take the rules from this plan; else from the wafer.")
+@click.option("--wafer", "wafer_name", help="Preset or TOML file of the wafer; else the one the map names.")
+@click.option(
+    "--kind",
+    "kinds",
+    type=click.Choice(["dead_core", "dead_link", "dead_router"]),
+    multiple=True,
+    default=("dead_core",),
+    show_default=True,
+    help="Kind of failure; one answer for each.",
+)
+@click.option("-n", "n", type=click.IntRange(1), default=200, show_default=True, help="Orders of failures to draw.")
+@click.option("--seed", type=click.IntRange(0), default=0, show_default=True)
+@json_option
+def margin(
+    faults: str,
+    plan_file: str | None,
+    wafer_name: str | None,
+    kinds: tuple[str, ...],
+    n: int,
+    seed: int,
+    as_json: bool,
+) -> None:
+    """How many more failures the wafer in FAULTS can take before its fabric is lost, by simulation."""
+    from yieldkit.faultmap import FaultMap
+    from yieldkit.repair import RepairPlan, RowShift, spare_margin
+
+    fault_map = FaultMap.load(faults)
+    wafer = _wafer(wafer_name, fault_map.wafer_name)
+    rules: RowShift | RepairPlan
+    if plan_file is not None:
+        rules = RepairPlan.load(plan_file)
+    elif wafer is not None:
+        rules = RowShift.for_wafer(wafer)
+    else:
+        raise BadInput("the fault map names no known wafer", value=fault_map.wafer_name, cure="pass --wafer or --plan")
+    answers = {kind: spare_margin(fault_map, rules, kinds=kind, wafer=wafer, n=n, rng=seed) for kind in kinds}
+    facts: dict[str, Any] = {"seed": seed, "n": n, "kinds": {kind: one.to_dict() for kind, one in answers.items()}}
+    emit(facts, "\n".join(one.summary() for one in answers.values()), as_json=as_json)
+    lost = [kind for kind, one in answers.items() if int(one.lost.max()) == 0]
+    if lost:
+        raise AnswerIsNo(f"{faults}: the fabric is lost already")
 
 
 @command.command(name="yield")
@@ -141,6 +211,31 @@ def yield_(
         f"{estimate.repaired} of {estimate.n} wafers repaired: {estimate.value:.4f} "
         f"({estimate.low:.4f} to {estimate.high:.4f} at {100 * estimate.confidence:g} %)"
     )
+    emit(facts, text, as_json=as_json)
+
+
+def _write(
+    answer: RepairPlan,
+    *,
+    out: str | None,
+    image: str | None,
+    wafer_id: str | None,
+    wafer: WaferSpec | None,
+    as_json: bool,
+) -> None:
+    """Write the files of a plan and say what it is."""
+    firmware = None
+    if image is not None and answer.repaired:
+        # Made before anything is written: an image without a wafer id is refused with nothing on the disk.
+        firmware = answer.firmware(wafer_id=wafer_id, wafer=wafer)
+    if out is not None:
+        answer.save(out)
+    facts = _facts(answer)
+    text = answer.summary()
+    if firmware is not None and image is not None:
+        firmware.save(image)
+        facts["image"] = {"path": image, "bytes": firmware.nbytes, "fingerprint": firmware.fingerprint}
+        text += f"\nimage {image}: {firmware.nbytes} bytes, {firmware.fingerprint}"
     emit(facts, text, as_json=as_json)
 
 

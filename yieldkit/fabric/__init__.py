@@ -6,12 +6,18 @@ import importlib
 from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
+    from yieldkit.fabric.changes import ImageChanges, RowChange
     from yieldkit.fabric.fabric import Fabric
     from yieldkit.fabric.image import FirmwareImage
 
-_HOMES: Final = {"Fabric": "fabric", "FirmwareImage": "image"}
+_HOMES: Final = {
+    "Fabric": "fabric",
+    "FirmwareImage": "image",
+    "ImageChanges": "changes",
+    "RowChange": "changes",
+}
 
-__all__ = ["Fabric", "FirmwareImage"]
+__all__ = ["Fabric", "FirmwareImage", "ImageChanges", "RowChange"]
 
 
 def __getattr__(name: str) -> Any:

@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from yieldkit.errors import BadFile, BadInput
+from yieldkit.fabric.changes import ImageChanges, changes_between
 from yieldkit.fabric.packing import pack, unpack, zigzag
 from yieldkit.files import fingerprint, read_bytes, write_bytes
 from yieldkit.repair.plan import RepairPlan, row_runs
@@ -148,6 +149,14 @@ class FirmwareImage:
     def nbytes(self) -> int:
         """Size of the file."""
         return len(self.data)
+
+    def diff(self, other: FirmwareImage) -> ImageChanges:
+        """What changes from this image to another of the same wafer: rows, stretches of cores, first and last.
+
+        Raises:
+            BadInput: they are for different wafers or fabrics.
+        """
+        return changes_between(self, other)
 
     def save(self, path: str | Path) -> Path:
         """Write the image, whole or not at all."""

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
     from yieldkit.repair.checker import Violation, check_plan
+    from yieldkit.repair.incremental import check_replan, moved_cores, replan_repair
+    from yieldkit.repair.margin import SpareMargin, spare_margin
     from yieldkit.repair.plan import Level, RepairPlan
     from yieldkit.repair.rules import RowShift
     from yieldkit.repair.solve import plan_repair
@@ -16,22 +18,32 @@ _HOMES: Final = {
     "Level": "plan",
     "RepairPlan": "plan",
     "RowShift": "rules",
+    "SpareMargin": "margin",
     "Violation": "checker",
     "YieldEstimate": "yields",
     "check_plan": "checker",
+    "check_replan": "incremental",
+    "moved_cores": "incremental",
     "plan_repair": "solve",
     "repair_yield": "yields",
+    "replan_repair": "incremental",
+    "spare_margin": "margin",
 }
 
 __all__ = [
     "Level",
     "RepairPlan",
     "RowShift",
+    "SpareMargin",
     "Violation",
     "YieldEstimate",
     "check_plan",
+    "check_replan",
+    "moved_cores",
     "plan_repair",
     "repair_yield",
+    "replan_repair",
+    "spare_margin",
 ]
 
 

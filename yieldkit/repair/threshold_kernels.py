@@ -8,7 +8,7 @@ from yieldkit.repair.kernels import BAD, DIRECT, LEAN_LEFT, LEAN_RIGHT, SKIP
 __all__ = ["BROKEN_CLAUSE", "NOT_REPAIRABLE", "REPAIRABLE", "decide_thresholds"]
 
 REPAIRABLE, NOT_REPAIRABLE, BROKEN_CLAUSE = 1, 0, 2
-"""The least field breaks a clause: branching has to decide."""
+"""The least field breaks a clause, and raising one end of each in turn came to no end: branching has to decide."""
 
 
 @numba.njit(cache=True)
@@ -108,6 +108,8 @@ def _column_at(t, r, position, width):
 def decide_thresholds(t, base, high, first, marks, clauses, rows, width, h, v, touched, queue):
     """Decide one map on thresholds that are the wafer's own before and afterwards.
 
+    A clause that the least field breaks is met by raising one of its ends; a field found in this way is one.
+
     `marks` int32[n, 2] by row, those of row r from first[r] to first[r + 1]; `rows` have faults of the map.
     """
     height = t.shape[0]
@@ -123,28 +125,51 @@ def decide_thresholds(t, base, high, first, marks, clauses, rows, width, h, v, t
                 waiting[r] = True
                 queue[size] = r
                 size += 1
-    while size > 0:
-        r = queue[head]
-        head = (head + 1) % height
-        size -= 1
-        waiting[r] = False
-        count, changed, failed = _settle_row(t, r, high, marks[first[r] : first[r + 1]], width, h, v, touched, count)
-        if failed:
-            answer = NOT_REPAIRABLE
+    lifted = False
+    while answer == REPAIRABLE:
+        while size > 0:
+            r = queue[head]
+            head = (head + 1) % height
+            size -= 1
+            waiting[r] = False
+            own = marks[first[r] : first[r + 1]]
+            count, changed, failed = _settle_row(t, r, high, own, width, h, v, touched, count)
+            if failed:
+                answer = BROKEN_CLAUSE if lifted else NOT_REPAIRABLE
+                break
+            if changed:
+                for n in (r - 1, r + 1):
+                    if 0 <= n < height and not waiting[n]:
+                        waiting[n] = True
+                        queue[(head + size) % height] = n
+                        size += 1
+        if answer != REPAIRABLE:
             break
-        if changed:
-            for n in (r - 1, r + 1):
-                if 0 <= n < height and not waiting[n]:
-                    waiting[n] = True
-                    queue[(head + size) % height] = n
-                    size += 1
-    if answer == REPAIRABLE:
+        broken = False
         for k in range(clauses.shape[0]):
             a = _column_at(t, clauses[k, 0], clauses[k, 1], width)
             b = _column_at(t, clauses[k, 2], clauses[k, 3], width)
             meet = a == b if clauses[k, 0] != clauses[k, 2] else b == a + 1
-            if a >= 0 and b >= 0 and meet:
+            if a < 0 or b < 0 or not meet:
+                continue
+            # Above this field one of the two ends has to rise: the one whose row then moves on fewer columns.
+            broken = lifted = True
+            ra, rb = np.int64(clauses[k, 0]), np.int64(clauses[k, 2])
+            sa, sb = clauses[k, 1] - a + 1, clauses[k, 3] - b + 1
+            far_a = t[ra, sa] - a if sa <= high[ra] else width + 1
+            far_b = t[rb, sb] - b if sb <= high[rb] else width + 1
+            if min(far_a, far_b) > width:
                 answer = BROKEN_CLAUSE
+                break
+            r, s, c = (ra, sa, a) if far_a <= far_b else (rb, sb, b)
+            count = _lower(t, r, s, c, width, touched, count)
+            for n in (r - 1, r, r + 1):
+                if 0 <= n < height and not waiting[n]:
+                    waiting[n] = True
+                    queue[(head + size) % height] = n
+                    size += 1
+        if not broken:
+            break
     for k in range(count):
         r = queued[k]
         t[r] = base[r]

@@ -67,10 +67,11 @@ class Decider:
         self._touched = np.zeros(2 * height, np.int64)
         self._queue = np.zeros(height, np.int64)
 
-    def decide(self, faults: FaultMap) -> bool | None:
+    def decide(self, faults: FaultMap, *, branch: bool = True) -> bool | None:
         """Whether a map can be repaired; None where the branching limit is reached.
 
-        The map's shape, spans and holes must be those of the kind; a map of another kind is decided the long way.
+        Without `branch` None comes at once where dead links that are no lattice constraints would be branched on. The
+        map's shape, spans and holes must be those of the kind; a map of another kind is decided the long way.
         """
         if faults.wafer_killed or not self.possible:
             return False
@@ -90,7 +91,9 @@ class Decider:
             self._thresholds, ground.base, ground.high, first, marks, clauses, np.unique(rows), self.width,
             self.rules.skip_reach, self.rules.vertical_reach, self._touched, self._queue,
         )  # fmt: skip
-        return self._the_long_way(faults) if answer == BROKEN_CLAUSE else bool(answer == REPAIRABLE)
+        if answer == BROKEN_CLAUSE:
+            return self._the_long_way(faults) if branch else None
+        return bool(answer == REPAIRABLE)
 
     def _the_long_way(self, faults: FaultMap) -> bool | None:
         return decide(Problem.build(faults, self.rules, self.place)).feasible
@@ -106,29 +109,22 @@ class Decider:
         inside = (row >= 0) & (row < self.height) & (position >= 0) & (position < end)
         row, position = row[inside], position[inside]
         bits = np.full(len(row), BAD, np.int32)
-        clauses: list[tuple[int, int, int, int]] = []
+        clauses = np.empty((0, 4), np.int32)
         if len(faults.dead_links):
-            more: list[tuple[int, int, int]] = []
-            for r, c, down, right in faults.dead_links.tolist():
-                a, p = r - place.first_row, c - place.first_col
-                if a < 0 or a + down >= self.height or p < 0 or p >= end or not 0 <= p + right < end:
-                    continue
-                if down == 0 and right <= h:
-                    flags = (DIRECT if right == 1 else 0) | (SKIP if right == h else 0)
-                    if flags:
-                        more.append((a, p, flags))
-                    else:
-                        clauses.append((a, p, a, p + right))
-                elif down == 1 and abs(right) <= v:
-                    if abs(right) == v:
-                        more.append((a, p, LEAN_RIGHT if right == v else LEAN_LEFT))
-                    else:
-                        clauses.append((a, p, a + 1, p + right))
-            if more:
-                array = np.array(more, np.int32)
-                row, position = np.concatenate([row, array[:, 0]]), np.concatenate([position, array[:, 1]])
-                bits = np.concatenate([bits, array[:, 2]])
-        return row, position, bits, np.array(clauses, np.int32).reshape(-1, 4)
+            links = faults.dead_links - np.array([place.first_row, place.first_col, 0, 0], np.int32)
+            a, p, down, right = links.T
+            inside = (a >= 0) & (a + down < self.height) & (p >= 0) & (p < end) & (p + right >= 0) & (p + right < end)
+            along, across = inside & (down == 0) & (right <= h), inside & (down == 1) & (np.abs(right) <= v)
+            flags = np.zeros(len(links), np.int32)
+            flags[along & (right == 1)] |= DIRECT
+            flags[along & (right == h)] |= SKIP
+            flags[across & (right == v)] |= LEAN_RIGHT
+            flags[across & (right == -v) & (v > 0)] |= LEAN_LEFT
+            lattice, other = flags > 0, (along | across) & (flags == 0)
+            row, position = np.concatenate([row, a[lattice]]), np.concatenate([position, p[lattice]])
+            bits = np.concatenate([bits, flags[lattice]])
+            clauses = np.column_stack([a, p, a + down, p + right])[other].astype(np.int32)
+        return row, position, bits, clauses
 
 
 def _ground(problem: Problem, field: Int32) -> _Ground:
