@@ -41,10 +41,10 @@ class Violation:
 def check_plan(faults: FaultMap, rules: Rules, plan: RepairPlan) -> list[Violation]:
     """Everything that is wrong with a plan; an empty list when it holds.
 
-    Rules of row shift: each logical core lies on one good, present physical core of its own; each link between logical neighbours
-    is an existing good physical link (along the row 1 to `skip_reach` sites; between adjacent physical rows at most
-    `vertical_reach` columns aside); no physical link is used twice; the displacement stays within the spares; the
-    plan's status, values and bounds agree with what is counted here. Marginal cores are good cores.
+    Rules of row shift: each logical core lies on one good, present physical core of its own; each link between logical
+    neighbours is an existing good physical link (along the row 1 to `skip_reach` sites; between adjacent physical rows
+    at most `vertical_reach` columns aside); no physical link is used twice; the displacement stays within the spares;
+    the plan's status, values and bounds agree with what is counted here. Marginal cores are good cores.
     Line spares: see `yieldkit.repair.linecheck.check_lines`.
 
     Args:

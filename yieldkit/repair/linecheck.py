@@ -1,6 +1,6 @@
 """The written specification of a plan by whole lines: checks it against the fault map without any solver's code.
 
-It reads the two maps, the bypassed lines and the fault map only; the cost is by the line and the fault, not by the core.
+It reads the two maps, the bypassed lines and the fault map only; it costs by the line and the fault, not by the core.
 """
 
 from __future__ import annotations

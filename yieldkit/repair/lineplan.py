@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -158,7 +159,7 @@ class LinePlan(RepairPlan):
 
 def _runs(lines: Int32) -> list[list[int]]:
     starts = np.concatenate([[0], np.flatnonzero(np.diff(lines) != 1) + 1, [len(lines)]]).tolist()
-    return [[int(lines[a]), b - a] for a, b in zip(starts[:-1], starts[1:], strict=True)]
+    return [[int(lines[a]), b - a] for a, b in itertools.pairwise(starts)]
 
 
 def _from_runs(name: str, runs: list[list[int]], count: int) -> Int32:
