@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from yieldkit.fabric import Fabric, FirmwareImage
     from yieldkit.faultmap import FaultMap
     from yieldkit.faults import FaultEvent, FaultPlan, FaultSampler
-    from yieldkit.repair import RepairPlan, RowShift, check_plan, plan_repair, repair_yield
+    from yieldkit.repair import LineSpares, RepairPlan, RowShift, check_plan, plan_repair, repair_frontier, repair_yield
     from yieldkit.report import ReportData, report_of, write_report
     from yieldkit.wafer import WaferSpec
     from yieldkit.wafermap import WaferMap, read_wafer_map, read_wafer_maps
@@ -36,6 +36,7 @@ _HOMES: Final[dict[str, str]] = {
     "FaultPlan": "yieldkit.faults",
     "FaultSampler": "yieldkit.faults",
     "FirmwareImage": "yieldkit.fabric",
+    "LineSpares": "yieldkit.repair",
     "Murphy": "yieldkit.defects",
     "NegativeBinomial": "yieldkit.defects",
     "Poisson": "yieldkit.defects",
@@ -57,6 +58,7 @@ _HOMES: Final[dict[str, str]] = {
     "plan_repair": "yieldkit.repair",
     "read_wafer_map": "yieldkit.wafermap",
     "read_wafer_maps": "yieldkit.wafermap",
+    "repair_frontier": "yieldkit.repair",
     "repair_yield": "yieldkit.repair",
     "report_of": "yieldkit.report",
     "run": "yieldkit.emulator",
@@ -76,6 +78,7 @@ __all__ = [
     "FaultPlan",
     "FaultSampler",
     "FirmwareImage",
+    "LineSpares",
     "Murphy",
     "NegativeBinomial",
     "Poisson",
@@ -101,6 +104,7 @@ __all__ = [
     "read_wafer_map",
     "read_wafer_maps",
     "reliability",
+    "repair_frontier",
     "repair_yield",
     "report_of",
     "run",

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from math import gcd
 
 import numpy as np
@@ -17,7 +18,7 @@ import numpy.typing as npt
 from yieldkit.repair.linecover import Limit, cheapest_cover, covers_between, fewest_cols
 from yieldkit.repair.lines import Part
 
-__all__ = ["Curve", "add_curves", "curve_of", "easy_curve", "hull_of", "split_point"]
+__all__ = ["Curve", "add_curves", "curve_of", "easy_curve", "hull_bound", "hull_of", "split_point"]
 
 Int64 = npt.NDArray[np.int64]
 
@@ -201,7 +202,7 @@ def hull_bound(corners: Sequence[tuple[int, int]]) -> Int64:
     """Fewest columns by the linear program for r = 0, 1, ..., rounded up: exact integers, no floating point."""
     out = np.zeros(corners[-1][0] + 1, np.int64)
     out[corners[0][0]] = corners[0][1]
-    for (r0, c0), (r1, c1) in zip(corners[:-1], corners[1:], strict=True):
+    for (r0, c0), (r1, c1) in pairwise(corners):
         r = np.arange(r0, r1 + 1)
         if r1 > r0:
             out[r0 : r1 + 1] = -((-(c0 * (r1 - r) + c1 * (r - r0))) // (r1 - r0))

@@ -134,8 +134,8 @@ def _check_sites(
 ) -> None:
     """Dead and absent sites: none in use, and each of the block on a bypassed line."""
     listed = 0
-    for what, sites in (("dead", faults.dead_cores), ("absent", faults.absent), ("dead (router)", faults.dead_routers)):
-        sites = np.asarray(sites, np.int64).reshape(-1, 2)
+    for what, given in (("dead", faults.dead_cores), ("absent", faults.absent), ("dead (router)", faults.dead_routers)):
+        sites = np.asarray(given, np.int64).reshape(-1, 2)
         used = np.isin(sites[:, 0], row_map) & np.isin(sites[:, 1], col_map)
         inside = (sites[:, 0] >= region.first_row) & (sites[:, 0] < region.first_row + region.rows)
         inside &= (sites[:, 1] >= region.first_col) & (sites[:, 1] < region.first_col + region.cols)

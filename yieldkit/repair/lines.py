@@ -81,12 +81,7 @@ def build(faults: FaultMap, region: Region, *, budget_cols: int, avoid: npt.NDAr
     implied = np.isin(links[:, 0] * 2_000_003 + links[:, 1], key) | np.isin(end[:, 0] * 2_000_003 + end[:, 1], key)
     links = links[~implied]
     is_down = links[:, 2] == 1
-    found = Lines(sites, links[is_down, :2], links[~is_down, :2], full_rows)
-    return Lines(*_fields(found.without(full_rows, np.empty(0, np.int64))), full_rows)
-
-
-def _fields(lines: Lines) -> tuple[Int64, Int64, Int64]:
-    return lines.sites, lines.down, lines.along
+    return Lines(sites, links[is_down, :2], links[~is_down, :2], full_rows)
 
 
 def _counting(counts: Int64) -> Int64:
@@ -171,14 +166,18 @@ def whole(lines: Lines) -> Part:
     """All clauses as one part."""
     rows = np.unique(np.concatenate([lines.sites[:, 0], lines.down[:, 0], lines.down[:, 0] + 1, lines.along[:, 0]]))
     cols = np.unique(np.concatenate([lines.sites[:, 1], lines.down[:, 1], lines.along[:, 1], lines.along[:, 1] + 1]))
-    at_row, at_col = (lambda x: np.searchsorted(rows, x)), (lambda x: np.searchsorted(cols, x))
+    site, down, along = lines.sites, lines.down, lines.along
     return Part(
         rows,
         cols,
-        np.stack([at_row(lines.sites[:, 0]), at_col(lines.sites[:, 1])], axis=1),
-        np.stack([at_row(lines.down[:, 0]), at_row(lines.down[:, 0] + 1), at_col(lines.down[:, 1])], axis=1),
-        np.stack([at_row(lines.along[:, 0]), at_col(lines.along[:, 1]), at_col(lines.along[:, 1] + 1)], axis=1),
+        np.stack([_at(rows, site[:, 0]), _at(cols, site[:, 1])], axis=1),
+        np.stack([_at(rows, down[:, 0]), _at(rows, down[:, 0] + 1), _at(cols, down[:, 1])], axis=1),
+        np.stack([_at(rows, along[:, 0]), _at(cols, along[:, 1]), _at(cols, along[:, 1] + 1)], axis=1),
     )
+
+
+def _at(lines: Int64, wanted: Int64) -> Int64:
+    return np.searchsorted(lines, wanted).astype(np.int64)
 
 
 def parts_of(lines: Lines) -> list[Part]:

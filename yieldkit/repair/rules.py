@@ -199,7 +199,7 @@ class LineSpares:
                 raise BadInput(f"{name} must be an integer from 0 to 1,000,000", value=value)
         if self.logical_shape is not None:
             shape = tuple(self.logical_shape)
-            if len(shape) != 2 or any(isinstance(n, bool) or not isinstance(n, int) or n < 1 for n in shape):
+            if len(shape) != 2 or not all(_is_count(n) for n in shape):
                 raise BadInput("logical_shape must be two positive integers", value=self.logical_shape)
             object.__setattr__(self, "logical_shape", shape)
 
@@ -292,6 +292,10 @@ def rules_from_dict(facts: dict[str, Any]) -> Rules:
     if not isinstance(name, str) or name not in kinds:
         raise BadInput(f"architecture must be one of {', '.join(kinds)}", value=name)
     return kinds[name].from_dict(facts)
+
+
+def _is_count(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= 1
 
 
 def _check_wafer(faults: FaultMap, wafer: WaferSpec | None) -> None:
