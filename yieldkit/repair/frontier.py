@@ -82,7 +82,7 @@ def repair_frontier(
     *,
     most_rows: int | None = None,
     most_cols: int | None = None,
-    deterministic_limit: float = 300.0,
+    deterministic_limit: float = 30.0,
 ) -> Frontier:
     """All minimal pairs (rows, columns) of whole lines that cover every fault of the map's whole grid.
 
@@ -108,7 +108,7 @@ def repair_frontier(
         return Frontier((), "a global net of the wafer is hit")
     rows, cols = faults.shape
     lines = build(faults, Region(rows, cols, 0, 0, rows, cols), budget_cols=cols)
-    limit = Limit(deterministic_limit, each=30.0)
+    limit = Limit(deterministic_limit, each=3.0)
     curves = [curve_of(part, most_rows=most_rows, most_cols=most_cols, limit=limit) for part in parts_of(lines)]
     total, _ = add_curves(curves, most_rows)
     # A pair is minimal where the next row less costs a column more.

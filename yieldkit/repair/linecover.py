@@ -198,8 +198,8 @@ class Box:
     col_lines: Int64 = field(default_factory=_no_lines)
 
 
-def in_box(parts: Sequence[Part], table: Int64, spare_rows: int, spare_cols: int, limit: Limit) -> Box:
-    """Fewest lines, then fewest rows, with at most so many rows and columns.
+def in_box(parts: Sequence[Part], table: Int64, spare_rows: int, spare_cols: int, limit: Limit, *, least: int) -> Box:
+    """Fewest lines, `least` or more, then fewest rows, with at most so many rows and columns.
 
     `parts` are modelled by the line; everything else is `table[r]`, the fewest columns it needs with r rows.
     """
@@ -215,6 +215,7 @@ def in_box(parts: Sequence[Part], table: Int64, spare_rows: int, spare_cols: int
     n_cols = sum(every_col) + sum(int(c) * x for c, x in zip(table.tolist(), pick, strict=True))
     model.add(n_rows <= spare_rows)
     model.add(n_cols <= spare_cols)
+    model.add(n_rows + n_cols >= least)
     model.minimize(n_rows + n_cols)
     solver = limit.solver()
     status = solver.solve(model)

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 import numpy.typing as npt
 
-from yieldkit.repair.curves import Curve, add_curves, easy_curve, hull_bound, hull_of, split_point
-from yieldkit.repair.linecover import Box, Limit, cheapest_cover, fewest_cols, in_box, select_lines
+from yieldkit.repair.curves import Curve, add_curves, curve_of, hull_bound, hull_of, split_point
+from yieldkit.repair.linecover import Box, Limit, cheapest_cover, in_box, select_lines
 from yieldkit.repair.lineplan import LinePlan
 from yieldkit.repair.lines import Forced, Lines, Part, build, must_repair, parts_of, whole
 from yieldkit.repair.plan import Level, Status
@@ -25,8 +25,10 @@ __all__ = ["Choice", "choose_lines", "plan_lines"]
 Int32 = npt.NDArray[np.int32]
 Int64 = npt.NDArray[np.int64]
 
-DETERMINISTIC_LIMIT = 60.0
-"""For all CP-SAT solves of one choice together, in CP-SAT's own deterministic unit (near a second each)."""
+DETERMINISTIC_LIMIT = 10.0
+"""For all CP-SAT solves of one choice together, in CP-SAT's own deterministic unit (a few seconds each)."""
+
+_BY_CURVES = "must-repair, curves by part, CP-SAT selection"
 
 _TABLE_ROWS = 256
 """Most rows for which a certificate by search lists the bound of each number of rows."""
@@ -140,8 +142,8 @@ def choose_lines(
 ) -> Choice:
     """Fewest lines, then fewest rows, within the spares of the block.
 
-    Lines without a choice first; then reasons that a person can check (a matching, a packing); then the parts: the easy
-    ones by their curves, the others together in one CP-SAT model.
+    Lines without a choice first; then reasons that a person can check (a matching, a packing); then the curves of the
+    parts, as far as minimum cuts give them. Where these leave a gap, the parts with one go into a CP-SAT model.
     """
     spare_rows, spare_cols = region.spare_rows, region.spare_cols
     lines = build(faults, region, budget_cols=spare_cols, avoid=avoid)
@@ -155,52 +157,65 @@ def choose_lines(
     if reason is not None:
         return Choice(False, certificate=reason)
     spare_rows, spare_cols = forced.spare_rows, forced.spare_cols
-    limit = Limit(deterministic_limit)
-    easy, curves, hard = [], [], []
-    for part in parts_of(forced.left):
-        curve = easy_curve(part)
-        if curve is None:
-            hard.append(part)
-        else:
-            easy.append(part)
-            curves.append(curve)
+    parts = parts_of(forced.left)
+    free = Limit(0.0)
+    curves = [curve_of(part, most_rows=spare_rows, most_cols=spare_cols, limit=free) for part in parts]
     summed, partial = add_curves(curves, spare_rows)
-    table = summed.high
-    if hard:
-        box = in_box(hard, table, spare_rows, spare_cols, limit)
-        method = "must-repair, curves by part, CP-SAT"
-    else:
-        box = _in_table(table, spare_cols)
-        method = "must-repair, curves by part"
-    if box.feasible is None:
-        text = f"undecided after {deterministic_limit:g} units of CP-SAT's deterministic time"
-        return Choice(None, certificate={"kind": "limit", "text": text})
-    if not box.feasible:
-        return Choice(False, certificate=_no_by_search(forced, hard, summed))
-    points = split_point(curves, partial, box.table_rows)
-    picked = select_lines(easy, points, Limit(deterministic_limit))
+    box = _in_table(summed, spare_cols)
+    if box.feasible and box.total == box.total_bound and box.rows == box.rows_bound:
+        return _selected(forced, box, parts, curves, partial, deterministic_limit)
+    hard = [k for k, curve in enumerate(curves) if not curve.proven]
+    searched = [parts[k] for k in hard]
+    easy = [k for k, curve in enumerate(curves) if curve.proven]
+    easy_curves = [curves[k] for k in easy]
+    table, easy_partial = add_curves(easy_curves, spare_rows)
+    found = in_box(
+        searched, table.high, spare_rows, spare_cols, Limit(deterministic_limit), least=_least_total(summed, spare_cols)
+    )
+    if found.feasible:
+        return _selected(forced, found, [parts[k] for k in easy], easy_curves, easy_partial, deterministic_limit)
+    if found.feasible is False:
+        return Choice(False, certificate=_no_by_search(forced, searched, summed))
+    if box.feasible:
+        return _selected(forced, box, parts, curves, partial, deterministic_limit)
+    text = f"undecided after {deterministic_limit:g} units of CP-SAT's deterministic time"
+    return Choice(None, certificate={"kind": "limit", "text": text})
+
+
+def _selected(
+    forced: Forced, box: Box, parts: list[Part], curves: list[Curve], partial: list[Int64], limit: float
+) -> Choice:
+    """The lines of a box: those that have no choice, those that a search took, and OR-tools' pick for the parts."""
+    picked = select_lines(parts, split_point(curves, partial, box.table_rows), Limit(limit))
     if picked is None:
-        text = f"no lines were selected within {deterministic_limit:g} units of CP-SAT's deterministic time"
+        text = f"no lines were selected within {limit:g} units of CP-SAT's deterministic time"
         return Choice(None, certificate={"kind": "limit", "text": text})
     rows = np.sort(np.concatenate([forced.rows, box.row_lines, picked[0]]))
     cols = np.sort(np.concatenate([forced.cols, box.col_lines, picked[1]]))
     n_forced = len(forced.rows) + len(forced.cols)
     if len(rows) != len(forced.rows) + box.rows or len(rows) + len(cols) != n_forced + box.total:
         raise ArithmeticError("the lines selected are not as many as the curves say")
-    return Choice(
-        True, rows, cols, n_forced + box.total_bound, len(forced.rows) + box.rows_bound, f"{method}, CP-SAT selection"
-    )
+    bounds = n_forced + box.total_bound, len(forced.rows) + box.rows_bound
+    method = "must-repair, curves by part, CP-SAT search" if len(box.row_lines) + len(box.col_lines) else _BY_CURVES
+    return Choice(True, rows, cols, *bounds, method)
 
 
-def _in_table(table: Int64, spare_cols: int) -> Box:
+def _least_total(curve: Curve, spare_cols: int) -> int:
+    """Lower bound of rows and columns together, within their budgets."""
+    fits = np.flatnonzero(curve.low <= spare_cols)
+    return int((fits + curve.low[fits]).min(initial=len(curve.low) + spare_cols))
+
+
+def _in_table(curve: Curve, spare_cols: int) -> Box:
     """Fewest lines, then fewest rows, on a curve that holds only numbers of rows within their budget."""
-    rows = np.arange(len(table))
-    fits = np.flatnonzero(table <= spare_cols)
+    rows = np.arange(len(curve.high))
+    fits = np.flatnonzero(curve.high <= spare_cols)
     if not len(fits):
-        return Box(False)
-    best = int(fits[np.argmin((rows + table)[fits])])
-    total = best + int(table[best])
-    return Box(True, total, total, best, best, best)
+        return Box(None)
+    best = int(fits[np.argmin((rows + curve.high)[fits])])
+    total = best + int(curve.high[best])
+    may = np.flatnonzero((curve.low <= spare_cols) & (rows + curve.low <= total))
+    return Box(True, total, min(_least_total(curve, spare_cols), total), best, int(may[0]), best)
 
 
 # Reasons why there is no plan
@@ -303,18 +318,12 @@ def _no_by_packing(forced: Forced) -> dict[str, Any] | None:
             return None
 
 
-def _no_by_search(forced: Forced, hard: list[Part], easy: Curve) -> dict[str, Any]:
-    """The fewest columns that the rows allow, by the means that proved it, and what the linear program says."""
+def _no_by_search(forced: Forced, hard: list[Part], curve: Curve) -> dict[str, Any]:
+    """A lower bound of the columns for these rows, by the means that proved it, and for each number of rows."""
     spare_rows, spare_cols = forced.spare_rows, forced.spare_cols
     part = whole(forced.left)
-    if hard:
-        method = "CP-SAT, one worker, linearization_level=2"
-        least = spare_cols + 1
-        if len(part.rows) and spare_rows < len(part.rows):
-            least = max(least, fewest_cols(part, spare_rows, least, len(part.cols) + 1, Limit(DETERMINISTIC_LIMIT))[0])
-    else:
-        method = "every part enumerated or by dynamic programming"
-        least = int(easy.low[-1])
+    method = "CP-SAT, one worker, linearization_level=2" if hard else "every part enumerated or by dynamic programming"
+    least = max(spare_cols + 1, int(curve.low[-1]))
     facts: dict[str, Any] = {
         "kind": "search",
         "spare_rows": spare_rows,
