@@ -43,20 +43,17 @@ class Frontier:
     Attributes:
         points: the pairs with their bounds.
         method: how they were found.
+        proven: whether the frontier is exact: no pair is missing and none can be improved.
     """
 
     points: tuple[FrontierPoint, ...]
     method: str
+    proven: bool
 
     @property
     def pairs(self) -> list[tuple[int, int]]:
         """(rows, columns) of every point."""
         return [(point.rows, point.cols) for point in self.points]
-
-    @property
-    def proven(self) -> bool:
-        """Whether the frontier is exact at every point."""
-        return all(point.proven for point in self.points)
 
     def __len__(self) -> int:
         return len(self.points)
@@ -105,7 +102,7 @@ def repair_frontier(
     if not deterministic_limit >= 0:
         raise BadInput("deterministic_limit must not be negative", value=deterministic_limit)
     if faults.wafer_killed:
-        return Frontier((), "a global net of the wafer is hit")
+        return Frontier((), "a global net of the wafer is hit", True)
     rows, cols = faults.shape
     lines = build(faults, Region(rows, cols, 0, 0, rows, cols), budget_cols=cols)
     limit = Limit(deterministic_limit, each=3.0)
@@ -118,4 +115,8 @@ def repair_frontier(
         for r in fewer.tolist()
         if most_cols is None or total.high[r] <= most_cols
     )
-    return Frontier(points, "parts enumerated, by dynamic programming, by minimum cuts and by CP-SAT")
+    open_ = total.low < total.high
+    if most_cols is not None:
+        open_ &= total.low <= most_cols
+    proven = not open_.any()
+    return Frontier(points, "parts enumerated, by dynamic programming, by minimum cuts and by CP-SAT", proven)
