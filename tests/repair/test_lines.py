@@ -404,3 +404,14 @@ def test_a_lost_wafer_is_a_result():
     assert plan.certificate["kind"] == "wafer_killed"
     assert check_plan(FaultMap((4, 6), wafer_killed=True), LineSpares(1, 1), plan) == []
     assert {v.rule for v in check_plan(FaultMap((4, 6)), LineSpares(1, 1), plan)} == {"certificate"}
+
+
+def test_yield_with_line_spares_counts_the_same_wafers():
+    from yieldkit.defects import Poisson
+    from yieldkit.repair import repair_yield
+
+    wafer = WaferSpec.preset("mini")
+    few, many = (repair_yield(wafer, Poisson(d0_per_cm2=0.3), LineSpares(n, n, (12, 12)), n=60, rng=3) for n in (1, 4))
+    assert few.perfect == many.perfect
+    assert few.repaired <= many.repaired
+    assert 0 < many.repaired

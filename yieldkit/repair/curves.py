@@ -232,7 +232,12 @@ def curve_of(part: Part, *, most_rows: int | None, most_cols: int | None, limit:
     high = np.minimum.accumulate(high)
     last = a if most_rows is None else min(a, most_rows)
     for r in range(last + 1):
-        if low[r] < high[r] and (most_cols is None or low[r] <= most_cols) and limit.left > 0:
+        is_open = low < high
+        if most_cols is not None:
+            is_open &= low <= most_cols
+        if is_open[r] and limit.left > 0:
+            # A hard point gets its share of what is left, so that every point ends with a cover and a bound.
+            limit.each = limit.left / int(is_open[r : last + 1].sum())
             found, value = fewest_cols(part, r, int(low[r]), int(high[r]), limit)
             low[: r + 1] = np.maximum(low[: r + 1], found)
             high[r:] = np.minimum(high[r:], value)

@@ -105,7 +105,7 @@ def repair_frontier(
         return Frontier((), "a global net of the wafer is hit", True)
     rows, cols = faults.shape
     lines = build(faults, Region(rows, cols, 0, 0, rows, cols), budget_cols=cols)
-    limit = Limit(deterministic_limit, each=3.0)
+    limit = Limit(deterministic_limit)
     curves = [curve_of(part, most_rows=most_rows, most_cols=most_cols, limit=limit) for part in parts_of(lines)]
     total, _ = add_curves(curves, most_rows)
     # A pair is minimal where the next row less costs a column more.

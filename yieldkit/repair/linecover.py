@@ -25,11 +25,11 @@ _INFINITE = 1 << 40
 
 
 class Limit:
-    """Deterministic time that is left to a chain of CP-SAT solves."""
+    """Deterministic time that is left to a chain of CP-SAT solves, and the most that each may take."""
 
-    def __init__(self, total: float, *, each: float | None = None) -> None:
+    def __init__(self, total: float) -> None:
         self.left = total
-        self.each = total if each is None else each
+        self.each = total
 
     def solver(self) -> Any:
         """A solver that stops at what is left."""
@@ -156,22 +156,35 @@ def _add_part(model: Any, part: Part) -> tuple[list[Any], list[Any]]:
 
 
 def fewest_cols(part: Part, most_rows: int, low: int, high: int, limit: Limit) -> tuple[int, int]:
-    """(proven lower bound, value) of the fewest columns with at most `most_rows` rows; both lie in low..high."""
+    """(proven lower bound, value) of the fewest columns with at most `most_rows` rows; both lie in low..high.
+
+    `high` is known to be possible. Asked for `low` columns, then for one more, and so on: a tight cap on both sides is
+    refuted in a fraction of a second where the bare minimum, bounded on one side only, is not proven in a minute.
+    """
     from ortools.sat.python import cp_model
 
-    model = cp_model.CpModel()
-    rows, cols = _add_part(model, part)
-    model.add(sum(rows) <= most_rows)
-    # `high` is known to be possible, so only better covers are asked for.
-    model.add_linear_constraint(sum(cols), low, high - 1)
-    model.minimize(sum(cols))
-    solver = limit.solver()
-    status = solver.solve(model)
-    limit.spend(solver)
-    if status == cp_model.INFEASIBLE:
-        return high, high
-    value = round(solver.objective_value) if status in (cp_model.OPTIMAL, cp_model.FEASIBLE) else high
-    return min(max(low, _bound(solver)), value), value
+    def ask(most_cols: int) -> tuple[Any, int]:
+        model = cp_model.CpModel()
+        rows, cols = _add_part(model, part)
+        model.add(sum(rows) <= most_rows)
+        model.add_linear_constraint(sum(cols), low, most_cols)
+        model.minimize(sum(cols))
+        solver = limit.solver()
+        status = solver.solve(model)
+        limit.spend(solver)
+        found = status in (cp_model.OPTIMAL, cp_model.FEASIBLE)
+        return status, round(solver.objective_value) if found else high
+
+    while low < high:
+        status, value = ask(low)
+        if status == cp_model.INFEASIBLE:
+            low += 1
+        elif value < high:
+            return low, value
+        else:
+            # Undecided: whatever can be had between the bound and what is known.
+            return low, ask(high - 1)[1]
+    return high, high
 
 
 def _bound(solver: Any) -> int:

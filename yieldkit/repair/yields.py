@@ -8,12 +8,14 @@ from typing import TYPE_CHECKING, Any, Protocol
 from yieldkit.errors import BadInput
 from yieldkit.repair.problem import Problem
 from yieldkit.repair.propagate import decide
+from yieldkit.repair.rules import LineSpares
 from yieldkit.rng import Seed, generator
 
 if TYPE_CHECKING:
     import numpy as np
 
-    from yieldkit.repair.rules import RowShift
+    from yieldkit.faultmap import FaultMap
+    from yieldkit.repair.rules import Rules
     from yieldkit.wafer import WaferSpec
 
 __all__ = ["DefectLaw", "YieldEstimate", "repair_yield"]
@@ -81,7 +83,7 @@ class YieldEstimate:
 def repair_yield(
     wafer: WaferSpec,
     law: DefectLaw,
-    rules: RowShift,
+    rules: Rules,
     *,
     n: int = 1000,
     rng: int | np.random.Generator = 0,
@@ -114,9 +116,18 @@ def repair_yield(
         faults = FaultMap.from_defects(wafer, law.sample(wafer, rng=own), rng=own)
         if faults.wafer_killed:
             continue
-        placed = rules.placed(faults, wafer)
-        answer = decide(Problem.build(faults, placed, placed.placement(faults.shape)))
-        repaired += answer.feasible is True
+        feasible = _decided(faults, rules, wafer)
+        repaired += feasible is True
         perfect += faults.n_faults == 0
-        undecided += answer.feasible is None
+        undecided += feasible is None
     return YieldEstimate(n, repaired, perfect, undecided, confidence)
+
+
+def _decided(faults: FaultMap, rules: Rules, wafer: WaferSpec) -> bool | None:
+    """Whether the rules give the full fabric; None where a limit came first."""
+    if isinstance(rules, LineSpares):
+        from yieldkit.repair.linesolve import choose_lines
+
+        return choose_lines(faults, rules.placed(faults, wafer).region(faults.shape)).feasible
+    placed = rules.placed(faults, wafer)
+    return decide(Problem.build(faults, placed, placed.placement(faults.shape))).feasible
