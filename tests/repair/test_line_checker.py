@@ -139,6 +139,11 @@ def test_forced_lines_are_replayed():
     forced = [{"line": "row", "index": r, "across": 2, "faults": 5} for r in (1, 3)]
     good = replace(plan, certificate={"kind": "must_repair", "forced": forced})
     assert check_plan(faults, rules, good) == []
-    for steps in (forced[:1], [forced[0], forced[0]], [forced[0], {**forced[1], "index": 2}]):
+    for steps in (
+        forced[:1],
+        [forced[0], forced[0]],
+        [forced[0], {**forced[1], "index": 2}],
+        [{**forced[0], "index": 6}],
+    ):
         wrong = replace(plan, certificate={"kind": "must_repair", "forced": steps})
         assert {v.rule for v in check_plan(faults, rules, wrong)} == {"certificate"}

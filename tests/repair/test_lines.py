@@ -304,6 +304,7 @@ def test_by_hand_with_links_idle_lines_and_maps():
         _ = plan.nothing
     assert "optimal" in plan._repr_html_()
     assert "dropped lines" in plan.summary()
+    assert repr(plan) == "RepairPlan(optimal, 3x4, objective=2, bound=2)"
 
 
 def test_marginal_cores_are_avoided_by_risk_while_spares_last():

@@ -79,7 +79,7 @@ def repair_frontier(
     *,
     most_rows: int | None = None,
     most_cols: int | None = None,
-    deterministic_limit: float = 30.0,
+    deterministic_limit: float = 10.0,
 ) -> Frontier:
     """All minimal pairs (rows, columns) of whole lines that cover every fault of the map's whole grid.
 

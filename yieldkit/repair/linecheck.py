@@ -212,18 +212,22 @@ def _check_reason(found: list[Violation], faults: FaultMap, rules: LineSpares, p
     if kind not in ("must_repair", "matching", "packing"):
         return
     region = _with_shape(rules, plan.logical_shape).region(faults.shape)
-    bad = _bad_sites(faults)
-    budget = [min(rules.rows, region.spare_rows), min(rules.cols, region.spare_cols)]
+    sites = np.concatenate([faults.dead_cores, faults.absent, faults.dead_routers]).astype(np.int64)
+    bad = {(r, c) for r, c in sites.tolist()}
     gone: list[set[int]] = [set(), set()]
-    left = list(budget)
+    left = [min(rules.rows, region.spare_rows), min(rules.cols, region.spare_cols)]
     for step in facts.get("forced", []):
         axis = 0 if step["line"] == "row" else 1
         index = int(step["index"])
+        first, count = ((region.first_row, region.rows), (region.first_col, region.cols))[axis]
+        if not first <= index < first + count:
+            complain(f"{step['line']} {index} is outside the block")
+            return
         if index in gone[axis]:
             complain(f"{step['line']} {index} is forced twice")
             return
         needed = left[1 - axis]
-        if _bad_on_line(bad, faults, region, axis, index, gone[1 - axis], needed) <= needed:
+        if _bad_on_line(sites, faults, region, axis, index, gone[1 - axis]) <= needed:
             complain(f"{step['line']} {index} need not be bypassed: its faults fit {needed} lines across")
             return
         gone[axis].add(index)
@@ -253,31 +257,20 @@ def _check_reason(found: list[Violation], faults: FaultMap, rules: LineSpares, p
         complain(f"a total of {total} does not exceed what the spares that are left can cover")
 
 
-def _bad_sites(faults: FaultMap) -> set[tuple[int, int]]:
-    sites = np.concatenate([faults.dead_cores, faults.absent, faults.dead_routers])
-    return {(r, c) for r, c in sites.tolist()}
-
-
 def _is_bad(bad: set[tuple[int, int]], faults: FaultMap, row: int, col: int) -> bool:
     return (row, col) in bad or not faults.spans[row, 0] <= col < faults.spans[row, 1]
 
 
-def _bad_on_line(
-    bad: set[tuple[int, int]],
-    faults: FaultMap,
-    region: Region,
-    axis: int,
-    index: int,
-    gone: set[int],
-    enough: int,
-) -> int:
-    """Bad sites of the block on one line that no bypassed line across covers, counted to just above `enough`."""
+def _bad_on_line(sites: Int64, faults: FaultMap, region: Region, axis: int, index: int, gone: set[int]) -> int:
+    """Bad sites of the block on one line that no bypassed line across covers."""
     first, count = ((region.first_col, region.cols), (region.first_row, region.rows))[axis]
-    total = 0
-    for across in range(first, first + count):
-        site = (index, across) if axis == 0 else (across, index)
-        if across not in gone and _is_bad(bad, faults, *site):
-            total += 1
-            if total > enough:
-                break
-    return total
+    across = np.arange(first, first + count)
+    span = np.asarray(faults.spans, np.int64)
+    if axis == 0:
+        beyond = (across < span[index, 0]) | (across >= span[index, 1])
+    else:
+        beyond = (index < span[across, 0]) | (index >= span[across, 1])
+    listed = sites[sites[:, axis] == index, 1 - axis]
+    listed = listed[(listed >= first) & (listed < first + count)]
+    bad = np.union1d(across[beyond], listed)
+    return len(np.setdiff1d(bad, np.array(sorted(gone), np.int64)))

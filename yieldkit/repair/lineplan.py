@@ -22,7 +22,7 @@ def _no_lines() -> Int32:
     return np.empty(0, np.int32)
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class LinePlan(RepairPlan):
     """Which physical row each logical row is, and which column each column.
 
