@@ -45,6 +45,7 @@ HAPPY = {
     ("repair", "replan"): (["@faults", "--plan", "@plan", "--out", "OUT"], ["status"]),
     ("repair", "diff"): (["@image", "@image"], ["moved"]),
     ("repair", "margin"): (["@faults", "--kind", "dead_core", "--kind", "dead_link", "-n", 5], []),
+    ("repair", "frontier"): (["@faults", "--csv", "OUT"], []),
     ("repair", "yield"): (["--wafer", "mini", "--d0", 0.2, "-n", 20], ["n", "repaired"]),
     ("emulate", "program"): (
         ["gpt_decode", "--cols", 2, "--width", 8, "--heads", 2, "--context", 4, "--out", "OUT"],
@@ -219,6 +220,9 @@ def test_a_stall_is_a_result(kit, tmp_path):
     ["defects", "sample", "--preset", "mini", "--law", "gauss"],
     ["defects", "yield", "--area", "1"],
     ["repair", "yield", "--d0", "0.1", "-n", "0"],
+    ["repair", "plan", "@faults", "--rule", "lines", "--spares", "2"],
+    ["repair", "plan", "@faults", "--spare-rows", "2"],
+    ["repair", "frontier", "@spec"],
     ["emulate", "program", "gpt_training", "--rows", "3", "--out", "OUT"],
     ["emulate", "program", "gpt_training", "--width", "7", "--out", "OUT"],
     ["emulate", "run", "@program", "--perfect", "2"],

@@ -143,3 +143,31 @@ def test_yield(capsys):
     facts = json.loads(capsys.readouterr().out)
     assert facts["n"] == 20
     assert facts["low"] <= facts["yield"] <= facts["high"]
+
+
+def test_rule_lines(tmp_path, faults, capsys):
+    plan, image = tmp_path / "plan.json", tmp_path / "fw.bin"
+    bare = tmp_path / "bare.json"
+    FaultMap((9, 9), dead_cores=[(4, 7), (2, 3)], wafer_id="W01").save(bare)
+    words = ["repair", "plan", str(bare), "--rule", "lines", "--out", str(plan)]
+    assert run([*words, "--spare-rows", "0", "--spare-cols", "2", "--image", str(image)]) == 0
+    assert "optimal: 9 x 7 fabric" in capsys.readouterr().out
+    assert FirmwareImage.load(image).columns.shape == (1, 7)
+    assert run(["repair", "check", str(bare), str(plan)]) == 0
+    assert run([*words, "--spare-rows", "1", "--spare-cols", "0", "--json"]) == 3
+    captured = capsys.readouterr()
+    facts = json.loads(captured.out[captured.out.index("{") :])
+    assert facts["certificate"]["kind"] == "matching"
+    assert run(["repair", "check", str(bare), str(plan)]) == 0
+    image.unlink()
+    assert run([*words, "--spare-rows", "2", "--spare-cols", "0", "--image", str(image)]) == 2
+    assert "no form for a row bypassed" in capsys.readouterr().err
+    assert not image.exists()
+    assert run([*words, "--spare-rows", "2"]) == 2
+    assert run(["repair", "plan", str(faults), "--rule", "lines", "--logical", "10x10", "--spare-rows", "4"]) == 0
+    capsys.readouterr()
+    assert run(["repair", "frontier", str(bare), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["pairs"] == [[0, 2], [1, 1], [2, 0]]
+    killed = tmp_path / "killed.json"
+    FaultMap((4, 4), wafer_killed=True).save(killed)
+    assert run(["repair", "frontier", str(killed)]) == 3

@@ -10,7 +10,8 @@ from yieldkit.cli import emit, json_option
 from yieldkit.errors import AnswerIsNo, BadInput
 
 if TYPE_CHECKING:
-    from yieldkit.repair import RepairPlan
+    from yieldkit.faultmap import FaultMap
+    from yieldkit.repair import LineSpares, RepairPlan, RowShift
     from yieldkit.wafer import WaferSpec
 
 __all__ = ["command"]
@@ -27,7 +28,16 @@ def command() -> None:
 @click.option("--image", type=click.Path(), help="Write the firmware image to this file.")
 @click.option("--wafer", "wafer_name", help="Preset or TOML file of the wafer; else the one the map names.")
 @click.option("--wafer-id", help="Id of the single wafer, for the image; else the one in the map.")
-@click.option("--spares", type=click.IntRange(0), help="Spare columns to use; all of the wafer's by default.")
+@click.option(
+    "--rule",
+    type=click.Choice(["shift", "lines"]),
+    default="shift",
+    show_default=True,
+    help="Architecture: cores of a row shift along, or whole rows and columns are bypassed.",
+)
+@click.option("--spares", type=click.IntRange(0), help="shift: spare columns; all of the wafer's by default.")
+@click.option("--spare-rows", type=click.IntRange(0), help="lines: most rows to bypass; the wafer's by default.")
+@click.option("--spare-cols", type=click.IntRange(0), help="lines: most columns to bypass; the wafer's by default.")
 @click.option("--skip-reach", type=click.IntRange(1), help="Sites that a link along the row reaches.")
 @click.option("--vertical-reach", type=click.IntRange(0), help="Columns that a link between rows reaches aside.")
 @click.option("--logical", metavar="ROWSxCOLS", help="Fabric wanted; the wafer's standard fabric by default.")
@@ -39,7 +49,10 @@ def plan(
     image: str | None,
     wafer_name: str | None,
     wafer_id: str | None,
+    rule: str,
     spares: int | None,
+    spare_rows: int | None,
+    spare_cols: int | None,
     skip_reach: int | None,
     vertical_reach: int | None,
     logical: str | None,
@@ -47,26 +60,19 @@ def plan(
     as_json: bool,
 ) -> None:
     """Plan the repair of the wafer in FAULTS; exit 3 when it cannot be repaired."""
-    from dataclasses import replace
-
     from yieldkit.faultmap import FaultMap
-    from yieldkit.repair import RowShift, plan_repair
+    from yieldkit.repair import plan_repair
 
     fault_map = FaultMap.load(faults)
     wafer = _wafer(wafer_name, fault_map.wafer_name)
-    changes: dict[str, Any] = {
-        name: value
-        for name, value in (("spares", spares), ("skip_reach", skip_reach), ("vertical_reach", vertical_reach))
-        if value is not None
-    }
-    if wafer is not None:
-        rules = replace(RowShift.for_wafer(wafer), **changes)
-    elif spares is not None:
-        rules = RowShift(**changes)
-    else:
-        raise BadInput(
-            "the fault map names no known wafer", value=fault_map.wafer_name, cure="pass --wafer or --spares"
-        )
+    shift = {"spares": spares, "skip_reach": skip_reach, "vertical_reach": vertical_reach}
+    lines = {"rows": spare_rows, "cols": spare_cols}
+    for other, values in (("shift", lines), ("lines", shift)):
+        given = [name for name, value in values.items() if value is not None]
+        if rule == other and given:
+            names = ["--spare-" + name if name in lines else "--" + name.replace("_", "-") for name in given]
+            raise BadInput(f"{', '.join(names)} cannot be used with --rule {rule}")
+    rules = _line_rules(wafer, lines, fault_map) if rule == "lines" else _shift_rules(wafer, shift, fault_map)
     answer = plan_repair(fault_map, rules, wafer=wafer, logical_shape=_shape(logical), marginal=marginal)
     _write(answer, out=out, image=image, wafer_id=wafer_id, wafer=wafer, as_json=as_json)
     if not answer.repaired:
@@ -176,6 +182,27 @@ def margin(
         raise AnswerIsNo(f"{faults}: the fabric is lost already")
 
 
+@command.command()
+@click.argument("faults", type=click.Path())
+@click.option("--csv", type=click.Path(), help="Write the pairs to this file.")
+@json_option
+def frontier(faults: str, csv: str | None, as_json: bool) -> None:
+    """Minimal pairs of whole rows and columns that cover every fault of the map FAULTS."""
+    from yieldkit.faultmap import FaultMap
+    from yieldkit.files import write_text
+    from yieldkit.repair import repair_frontier
+
+    found = repair_frontier(FaultMap.load(faults))
+    if csv is not None:
+        write_text(csv, found.to_frame().to_csv(index=False))
+    facts = {"proven": found.proven, "method": found.method, "pairs": [list(pair) for pair in found.pairs]}
+    lines = [f"{len(found)} minimal pairs, {'proven' if found.proven else 'not all proven'}: rows columns"]
+    lines += [f"{p.rows:7} {p.cols:7}" + ("" if p.proven else f"  (bound {p.cols_bound})") for p in found]
+    emit(facts, "\n".join(lines), as_json=as_json)
+    if not found.pairs:
+        raise AnswerIsNo(f"{faults}: no lines cover it ({found.method})")
+
+
 @command.command(name="yield")
 @click.option("--wafer", "wafer_name", default="wse3", show_default=True, help="Preset or TOML file of the wafer.")
 @click.option("--d0", type=float, required=True, help="Defects per square centimetre.")
@@ -239,6 +266,31 @@ def _write(
     emit(facts, text, as_json=as_json)
 
 
+def _shift_rules(wafer: WaferSpec | None, values: dict[str, int | None], faults: FaultMap) -> RowShift:
+    from dataclasses import replace
+
+    from yieldkit.repair import RowShift
+
+    changes: dict[str, Any] = {name: value for name, value in values.items() if value is not None}
+    if wafer is not None:
+        return replace(RowShift.for_wafer(wafer), **changes)
+    if "spares" not in changes:
+        raise BadInput("the fault map names no known wafer", value=faults.wafer_name, cure="pass --wafer or --spares")
+    return RowShift(**changes)
+
+
+def _line_rules(wafer: WaferSpec | None, values: dict[str, int | None], faults: FaultMap) -> LineSpares:
+    from yieldkit.repair import LineSpares
+
+    rows, cols = values["rows"], values["cols"]
+    if wafer is not None:
+        return LineSpares.for_wafer(wafer, rows=rows, cols=cols)
+    if rows is None or cols is None:
+        cure = "pass --wafer, or --spare-rows and --spare-cols"
+        raise BadInput("the fault map names no known wafer", value=faults.wafer_name, cure=cure)
+    return LineSpares(rows, cols)
+
+
 def _wafer(name: str | None, default: str) -> WaferSpec | None:
     from yieldkit.wafer import WaferSpec, preset_names
 
@@ -260,6 +312,8 @@ def _facts(plan: RepairPlan) -> dict[str, Any]:
     """What the text says, without the map itself."""
     facts = plan.to_dict()
     del facts["rows"]
+    if facts.get("lines"):
+        del facts["lines"]["row_map"], facts["lines"]["col_map"]
     facts.update(objective=plan.objective, bound=plan.bound, proven=plan.proven, fingerprint=plan.fingerprint)
     facts["stretched_links"] = plan.stretched_links
     return facts

@@ -17,7 +17,7 @@ from yieldkit.errors import BadFile, BadInput
 from yieldkit.fabric.changes import ImageChanges, changes_between
 from yieldkit.fabric.packing import pack, unpack, zigzag
 from yieldkit.files import fingerprint, read_bytes, write_bytes
-from yieldkit.repair.plan import RepairPlan, row_runs
+from yieldkit.repair.plan import RepairPlan
 
 if TYPE_CHECKING:
     from yieldkit.wafer import WaferSpec
@@ -72,7 +72,7 @@ class FirmwareImage:
         Raises:
             BadInput: the plan has no map, no wafer id is known, or the wafer is of another kind.
         """
-        if plan.core_of is None:
+        if not plan.repaired:
             raise BadInput("there is no map to ship: the plan's status is", value=plan.status)
         name = plan.wafer_id if wafer_id is None else wafer_id
         if not name or len(name.encode()) > 255:
@@ -86,19 +86,18 @@ class FirmwareImage:
             if wafer.shape != plan.physical_shape:
                 raise BadInput(f"the plan is for {plan.physical_shape} sites, {wafer.name} has", value=wafer.shape)
             spec = wafer.fingerprint
-        groups = row_runs(plan.core_of[:, :, 1])
-        sizes = np.array([n for n, _ in groups], np.int64)
-        starts = np.concatenate([[0], np.cumsum(sizes)[:-1]])
+        first_row, groups, columns = plan.column_groups()
+        skip_reach, vertical_reach = plan.reaches
         return cls(
             wafer_id=name,
             spec_fingerprint=spec,
             logical_shape=plan.logical_shape,
             physical_shape=plan.physical_shape,
-            first_row=plan.rules.first_row,
-            skip_reach=plan.level("skip_reach").value,
-            vertical_reach=plan.level("vertical_reach").value,
-            group_sizes=sizes,
-            columns=np.ascontiguousarray(plan.core_of[starts, :, 1]),
+            first_row=first_row,
+            skip_reach=skip_reach,
+            vertical_reach=vertical_reach,
+            group_sizes=np.array([n for n, _ in groups], np.int64),
+            columns=columns,
         )
 
     @cached_property

@@ -12,12 +12,14 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
+from yieldkit.repair.rules import LineSpares
+
 if TYPE_CHECKING:
     from yieldkit.faultmap import FaultMap
     from yieldkit.repair.plan import RepairPlan
-    from yieldkit.repair.rules import RowShift
+    from yieldkit.repair.rules import RowShift, Rules
 
-__all__ = ["Violation", "check_plan"]
+__all__ = ["Violation", "check_plan", "compare_levels"]
 
 _SHOWN = 20
 """Violations of one kind that are listed one by one; the rest are counted in a last entry."""
@@ -36,19 +38,28 @@ class Violation:
         return f"{self.rule} at logical ({self.row}, {self.col}): {self.text}"
 
 
-def check_plan(faults: FaultMap, rules: RowShift, plan: RepairPlan) -> list[Violation]:
+def check_plan(faults: FaultMap, rules: Rules, plan: RepairPlan) -> list[Violation]:
     """Everything that is wrong with a plan; an empty list when it holds.
 
-    Rules: each logical core lies on one good, present physical core of its own; each link between logical neighbours
-    is an existing good physical link (along the row 1 to `skip_reach` sites; between adjacent physical rows at most
-    `vertical_reach` columns aside); no physical link is used twice; the displacement stays within the spares; the
-    plan's status, values and bounds agree with what is counted here. Marginal cores are good cores.
+    Rules of row shift: each logical core lies on one good, present physical core of its own; each link between logical
+    neighbours is an existing good physical link (along the row 1 to `skip_reach` sites; between adjacent physical rows
+    at most `vertical_reach` columns aside); no physical link is used twice; the displacement stays within the spares;
+    the plan's status, values and bounds agree with what is counted here. Marginal cores are good cores.
+    Line spares: see `yieldkit.repair.linecheck.check_lines`.
 
     Args:
         faults: map of the wafer.
         rules: architecture that the plan must obey; where it leaves the logical shape open, the plan's counts.
         plan: the plan; without a map (infeasible, unknown) only its status is checked.
     """
+    if isinstance(rules, LineSpares):
+        from yieldkit.repair.linecheck import check_lines
+
+        return check_lines(faults, rules, plan)
+    return _check_shift(faults, rules, plan)
+
+
+def _check_shift(faults: FaultMap, rules: RowShift, plan: RepairPlan) -> list[Violation]:
     found: list[Violation] = []
     if plan.core_of is None:
         if plan.status in ("optimal", "feasible"):
@@ -177,6 +188,11 @@ def _check_levels(
         "dropped_lines": int((np.diff(row[:, 0]) - 1).sum()) if len(row) > 1 else 0,
         "skew": int((along - 1).sum() + np.abs(down).sum()),
     }
+    compare_levels(found, plan, counted)
+
+
+def compare_levels(found: list[Violation], plan: RepairPlan, counted: dict[str, int]) -> None:
+    """Complain where the plan's levels and status do not agree with what was counted."""
     claimed = {level.name: level for level in plan.levels}
     for name, value in counted.items():
         if name not in claimed:

@@ -14,14 +14,14 @@ import numpy.typing as npt
 
 from yieldkit.errors import BadFile, BadInput
 from yieldkit.files import canonical_json, fingerprint, read_bytes, write_text
-from yieldkit.repair.rules import RowShift
+from yieldkit.repair.rules import RowShift, Rules, rules_from_dict
 
 if TYPE_CHECKING:
     import pandas as pd
 
     from yieldkit.wafer import WaferSpec
 
-__all__ = ["Level", "RepairPlan", "Status", "row_runs", "runs_to_columns"]
+__all__ = ["Level", "RepairPlan", "Status", "plain_fields", "row_runs", "runs_to_columns"]
 
 Status = Literal["optimal", "feasible", "infeasible", "unknown"]
 _STATUSES: Final = ("optimal", "feasible", "infeasible", "unknown")
@@ -63,7 +63,7 @@ class RepairPlan:
     """
 
     status: Status
-    rules: RowShift
+    rules: Rules
     core_of: npt.NDArray[np.int32] | None
     levels: tuple[Level, ...]
     certificate: dict[str, Any] | None = None
@@ -81,12 +81,12 @@ class RepairPlan:
     @property
     def objective(self) -> int | None:
         """Value of the last level, the total skew; None without a plan."""
-        return self.levels[-1].value if self.core_of is not None and self.levels else None
+        return self.levels[-1].value if self.repaired and self.levels else None
 
     @property
     def bound(self) -> int | None:
         """Proven lower bound of the last level."""
-        return self.levels[-1].bound if self.core_of is not None and self.levels else None
+        return self.levels[-1].bound if self.repaired and self.levels else None
 
     @property
     def proven(self) -> bool:
@@ -112,6 +112,23 @@ class RepairPlan:
             return 0
         col = self.core_of[:, :, 1]
         return int(np.count_nonzero(np.diff(col, axis=1) != 1) + np.count_nonzero(np.diff(col, axis=0)))
+
+    def column_groups(self) -> tuple[int, list[tuple[int, list[int]]], npt.NDArray[np.int32]]:
+        """(first row, runs as in `row_runs`, int32[groups, W] columns): what the firmware image is made of.
+
+        Raises:
+            BadInput: there is no map, or the image has no form for it.
+        """
+        if self.core_of is None:
+            raise BadInput("there is no map to ship: the plan's status is", value=self.status)
+        groups = row_runs(self.core_of[:, :, 1])
+        starts = np.cumsum([0, *(n for n, _ in groups[:-1])])
+        return int(self.core_of[0, 0, 0]), groups, np.ascontiguousarray(self.core_of[starts, :, 1])
+
+    @property
+    def reaches(self) -> tuple[int, int]:
+        """(skip reach, vertical reach) that the map uses."""
+        return self.level("skip_reach").value, self.level("vertical_reach").value
 
     def level(self, name: str) -> Level:
         """The level of that name.
@@ -150,17 +167,19 @@ class RepairPlan:
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values; rows of the map as runs (see `row_runs`), equal rows in a row counted once."""
-        rows: list[list[Any]] = []
+        rows: list[list[Any]] | None = None
         if self.core_of is not None:
-            for count, runs in row_runs(self.core_of[:, :, 1]):
-                rows.append([count, runs])
+            rows = [[count, runs] for count, runs in row_runs(self.core_of[:, :, 1])]
+        return {**self._facts(), "rows": rows}
+
+    def _facts(self) -> dict[str, Any]:
+        """Plain values of all but the map."""
         return {
             "format": "yieldkit-repair-plan",
             "version": PLAN_VERSION,
             "status": self.status,
             "rules": self.rules.to_dict(),
             "physical_shape": list(self.physical_shape),
-            "rows": rows if self.core_of is not None else None,
             "levels": [_level_facts(level) for level in self.levels],
             "certificate": self.certificate,
             "seconds": self.seconds,
@@ -201,7 +220,12 @@ class RepairPlan:
         if facts.get("version") != PLAN_VERSION:
             raise BadFile(path, f"plan version must be {PLAN_VERSION}", value=facts.get("version"))
         try:
-            return cls.from_dict(facts)
+            # Each kind of rules has its kind of map; the class that was asked for does not matter.
+            if rules_from_dict(facts["rules"]).kind == "line_spares":
+                from yieldkit.repair.lineplan import LinePlan
+
+                return LinePlan.from_dict(facts)
+            return RepairPlan.from_dict(facts)
         except BadInput as error:
             raise BadFile(path, str(error)) from None
         except (KeyError, TypeError, ValueError, IndexError, OverflowError) as error:
@@ -210,11 +234,10 @@ class RepairPlan:
     @classmethod
     def from_dict(cls, facts: dict[str, Any]) -> RepairPlan:
         """The inverse of `to_dict`."""
-        rules = RowShift.from_dict(facts["rules"])
-        if facts["status"] not in _STATUSES:
-            raise BadInput("status is unknown", value=facts["status"])
-        if rules.logical_shape is None:
-            raise BadInput("rules.logical_shape is missing")
+        common = plain_fields(facts)
+        rules = common["rules"]
+        if not isinstance(rules, RowShift) or rules.logical_shape is None:
+            raise BadInput("rules must be row_shift with a logical_shape")
         height, width = rules.logical_shape
         if height * width > 100_000_000:
             raise BadInput("the logical fabric has more than 100 million cores", value=[height, width])
@@ -224,25 +247,7 @@ class RepairPlan:
             core_of = np.empty((height, width, 2), np.int32)
             core_of[:, :, 0] = np.arange(rules.first_row, rules.first_row + height, dtype=np.int32)[:, None]
             core_of[:, :, 1] = col
-        levels = tuple(
-            Level(str(x["name"]), int(x["value"]), int(x["bound"]), float(x["seconds"]), str(x["method"]))
-            for x in facts["levels"]
-        )
-        shape = facts["physical_shape"]
-        return cls(
-            status=facts["status"],
-            rules=rules,
-            core_of=core_of,
-            levels=levels,
-            certificate=facts["certificate"],
-            seconds=float(facts["seconds"]),
-            physical_shape=(int(shape[0]), int(shape[1])),
-            bypassed_marginal=np.array(facts["bypassed_marginal"], np.int32).reshape(-1, 2),
-            kept_marginal=np.array(facts["kept_marginal"], np.int32).reshape(-1, 2),
-            faults_fingerprint=str(facts["faults_fingerprint"]),
-            spec_fingerprint=str(facts["spec_fingerprint"]),
-            wafer_id=str(facts["wafer_id"]),
-        )
+        return cls(core_of=core_of, **common)
 
     # Showing
 
@@ -286,6 +291,35 @@ def _level_facts(level: Level) -> dict[str, Any]:
         "proven": level.proven,
         "seconds": level.seconds,
         "method": level.method,
+    }
+
+
+def plain_fields(facts: dict[str, Any]) -> dict[str, Any]:
+    """Arguments of a plan from what `to_dict` gave, all but its map.
+
+    Raises:
+        BadInput: an unknown status or architecture.
+    """
+    rules = rules_from_dict(facts["rules"])
+    if facts["status"] not in _STATUSES:
+        raise BadInput("status is unknown", value=facts["status"])
+    levels = tuple(
+        Level(str(x["name"]), int(x["value"]), int(x["bound"]), float(x["seconds"]), str(x["method"]))
+        for x in facts["levels"]
+    )
+    shape = facts["physical_shape"]
+    return {
+        "status": facts["status"],
+        "rules": rules,
+        "levels": levels,
+        "certificate": facts["certificate"],
+        "seconds": float(facts["seconds"]),
+        "physical_shape": (int(shape[0]), int(shape[1])),
+        "bypassed_marginal": np.array(facts["bypassed_marginal"], np.int32).reshape(-1, 2),
+        "kept_marginal": np.array(facts["kept_marginal"], np.int32).reshape(-1, 2),
+        "faults_fingerprint": str(facts["faults_fingerprint"]),
+        "spec_fingerprint": str(facts["spec_fingerprint"]),
+        "wafer_id": str(facts["wafer_id"]),
     }
 
 

@@ -12,10 +12,11 @@ from yieldkit.errors import BadInput
 from yieldkit.repair.plan import Level, RepairPlan, Status
 from yieldkit.repair.problem import Int32, Problem
 from yieldkit.repair.propagate import Decision, decide, explain
+from yieldkit.repair.rules import LineSpares
 
 if TYPE_CHECKING:
     from yieldkit.faultmap import FaultMap
-    from yieldkit.repair.rules import RowShift
+    from yieldkit.repair.rules import RowShift, Rules
     from yieldkit.wafer import WaferSpec
 
 __all__ = ["plan_repair"]
@@ -25,7 +26,7 @@ _NO_SITES = np.empty((0, 2), np.int32)
 
 def plan_repair(
     faults: FaultMap,
-    rules: RowShift,
+    rules: Rules,
     *,
     wafer: WaferSpec | None = None,
     logical_shape: tuple[int, int] | None = None,
@@ -37,6 +38,9 @@ def plan_repair(
     vertical reach used, the smallest skip reach used, dropped lines (0 under row shift), and the skew: the sum over all
     links along the rows of the sites they pass over, plus the sum over all links between rows of the columns they are
     aside. At skip reach 2 and vertical reach 1 the skew is the number of links that are not nominal.
+
+    With `LineSpares` the levels are missing cores, dropped lines (bypassed rows and columns together) and dropped rows:
+    of the choices with the fewest lines one with the fewest rows. The plan is a `LinePlan`.
 
     Args:
         faults: map of the wafer.
@@ -58,6 +62,10 @@ def plan_repair(
         raise BadInput("marginal must be 'avoid' or 'keep'", value=marginal)
     if logical_shape is not None:
         rules = replace(rules, logical_shape=logical_shape)
+    if isinstance(rules, LineSpares):
+        from yieldkit.repair.linesolve import plan_lines
+
+        return plan_lines(faults, rules.placed(faults, wafer), marginal=marginal)
     rules = rules.placed(faults, wafer)
     place = rules.placement(faults.shape)
     common: dict[str, Any] = {
