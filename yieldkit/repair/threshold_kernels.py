@@ -105,17 +105,33 @@ def _column_at(t, r, position, width):
 
 
 @numba.njit(cache=True)
-def decide_thresholds(t, base, high, first, marks, clauses, rows, width, h, v, touched, queue):
+def decide_thresholds(t, base, high, first, marks, clauses, units, rows, width, h, v, touched, queue):
     """Decide one map on thresholds that are the wafer's own before and afterwards.
 
-    `marks` int32[n, 2] by row, those of row r from first[r] to first[r + 1]; `rows` have faults of the map.
+    `marks` int32[n, 2] by row, those of row r from first[r] to first[r + 1]; `rows` have faults of the map; `units`
+    int32[k, 3] are (row, column, least displacement there) on top. Returns (answer, number of the broken clause, its
+    two logical columns).
     """
     height = t.shape[0]
     count = 0
     queued = touched[height:]
     head = size = 0
     answer = REPAIRABLE
+    broken, first_column, second_column = -1, -1, -1
     waiting = np.zeros(height, np.bool_)
+    for k in range(units.shape[0]):
+        r = np.int64(units[k, 0])
+        count = _lower(t, r, units[k, 2], units[k, 1], width, touched, count)
+        if not waiting[r]:
+            waiting[r] = True
+            queue[size] = r
+            size += 1
+        # A neighbour is looked at when the row changes while it settles; what was lowered here is a change too.
+        for n in (r - 1, r + 1):
+            if 0 <= n < height and not waiting[n]:
+                waiting[n] = True
+                queue[size] = n
+                size += 1
     for i in range(rows.shape[0]):
         for below in range(2):
             r = np.int64(rows[i]) + below
@@ -144,9 +160,10 @@ def decide_thresholds(t, base, high, first, marks, clauses, rows, width, h, v, t
             b = _column_at(t, clauses[k, 2], clauses[k, 3], width)
             meet = a == b if clauses[k, 0] != clauses[k, 2] else b == a + 1
             if a >= 0 and b >= 0 and meet:
-                answer = BROKEN_CLAUSE
+                answer, broken, first_column, second_column = BROKEN_CLAUSE, k, a, b
+                break
     for k in range(count):
         r = queued[k]
         t[r] = base[r]
         touched[r] = 0
-    return answer
+    return answer, broken, first_column, second_column

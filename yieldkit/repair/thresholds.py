@@ -17,7 +17,7 @@ import numpy.typing as npt
 
 from yieldkit.repair.kernels import BAD, DIRECT, LEAN_LEFT, LEAN_RIGHT, SKIP
 from yieldkit.repair.problem import Int32, Problem
-from yieldkit.repair.propagate import decide, least_field
+from yieldkit.repair.propagate import NODE_LIMIT, decide, least_field
 from yieldkit.repair.threshold_kernels import BROKEN_CLAUSE, REPAIRABLE, decide_thresholds
 
 if TYPE_CHECKING:
@@ -86,11 +86,27 @@ class Decider:
         marks[:, 0] = np.concatenate([ground.marks[:, 1], positions])[order]
         marks[:, 1] = np.concatenate([ground.marks[:, 2], bits])[order]
         first = np.searchsorted(all_rows[order], np.arange(self.height + 1)).astype(np.int64)
-        answer = decide_thresholds(
-            self._thresholds, ground.base, ground.high, first, marks, clauses, np.unique(rows), self.width,
-            self.rules.skip_reach, self.rules.vertical_reach, self._touched, self._queue,
-        )  # fmt: skip
-        return self._the_long_way(faults) if answer == BROKEN_CLAUSE else bool(answer == REPAIRABLE)
+        struck = np.unique(rows)
+        # The branching of `propagate.decide`, in its order: one of both ends of a broken link has to be raised.
+        stack: list[tuple[tuple[int, int, int], ...]] = [()]
+        nodes = 0
+        while stack:
+            units = stack.pop()
+            nodes += 1
+            if nodes > NODE_LIMIT:
+                return None
+            answer, broken, a, b = decide_thresholds(
+                self._thresholds, ground.base, ground.high, first, marks, clauses,
+                np.array(units, np.int32).reshape(-1, 3), struck, self.width, self.rules.skip_reach,
+                self.rules.vertical_reach, self._touched, self._queue,
+            )  # fmt: skip
+            if answer == REPAIRABLE:
+                return True
+            if answer == BROKEN_CLAUSE:
+                row, position, other, end = clauses[broken].tolist()
+                stack.append((*units, (other, b, end - b + 1)))
+                stack.append((*units, (row, a, position - a + 1)))
+        return False
 
     def _the_long_way(self, faults: FaultMap) -> bool | None:
         return decide(Problem.build(faults, self.rules, self.place)).feasible
