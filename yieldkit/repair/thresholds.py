@@ -49,7 +49,7 @@ class Decider:
 
         self.rules = rules
         self.place = rules.placement(faults.shape)
-        self._like = (faults.shape, faults.spans.tobytes(), faults.absent.tobytes())
+        self._shape, self._spans, self._absent = faults.shape, faults.spans, faults.absent
         bare = FaultMap(faults.shape, spans=faults.spans, absent=faults.absent)
         problem = Problem.build(bare, rules, self.place)
         self.height, self.width = problem.height, problem.width
@@ -74,7 +74,7 @@ class Decider:
         """
         if faults.wafer_killed or not self.possible:
             return False
-        if self._ground is None or (faults.shape, faults.spans.tobytes(), faults.absent.tobytes()) != self._like:
+        if self._ground is None or not self._is_alike(faults):
             return self._the_long_way(faults)
         rows, positions, bits, clauses = self._marks(faults)
         if not len(rows) and not len(clauses):
@@ -107,6 +107,12 @@ class Decider:
                 stack.append((*units, (other, b, end - b + 1)))
                 stack.append((*units, (row, a, position - a + 1)))
         return False
+
+    def _is_alike(self, faults: FaultMap) -> bool:
+        if faults.shape != self._shape:
+            return False
+        same = faults.spans is self._spans or np.array_equal(faults.spans, self._spans)
+        return same and (faults.absent is self._absent or np.array_equal(faults.absent, self._absent))
 
     def _the_long_way(self, faults: FaultMap) -> bool | None:
         return decide(Problem.build(faults, self.rules, self.place)).feasible
