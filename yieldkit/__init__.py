@@ -19,7 +19,20 @@ if TYPE_CHECKING:
     from yieldkit.fabric import Fabric, FirmwareImage
     from yieldkit.faultmap import FaultMap
     from yieldkit.faults import FaultEvent, FaultPlan, FaultSampler
-    from yieldkit.repair import RepairPlan, RowShift, check_plan, plan_repair, repair_yield
+    from yieldkit.repair import (
+        FabricBin,
+        RepairPlan,
+        ReticlePools,
+        RowShift,
+        bin_yields,
+        check_plan,
+        plan_repair,
+        rare_loss,
+        repair_yield,
+        silicon_sold,
+        single_spare_yield,
+        yield_curve,
+    )
     from yieldkit.report import ReportData, report_of, write_report
     from yieldkit.wafer import WaferSpec
     from yieldkit.wafermap import WaferMap, read_wafer_map, read_wafer_maps
@@ -31,6 +44,7 @@ _HOMES: Final[dict[str, str]] = {
     "CampaignRun": "yieldkit.burnin",
     "Defects": "yieldkit.defects",
     "Fabric": "yieldkit.fabric",
+    "FabricBin": "yieldkit.repair",
     "FaultEvent": "yieldkit.faults",
     "FaultMap": "yieldkit.faultmap",
     "FaultPlan": "yieldkit.faults",
@@ -42,6 +56,7 @@ _HOMES: Final[dict[str, str]] = {
     "Program": "yieldkit.emulator",
     "RepairPlan": "yieldkit.repair",
     "ReportData": "yieldkit.report",
+    "ReticlePools": "yieldkit.repair",
     "RowShift": "yieldkit.repair",
     "RunResult": "yieldkit.emulator",
     "Seeds": "yieldkit.defects",
@@ -49,18 +64,23 @@ _HOMES: Final[dict[str, str]] = {
     "Verdict": "yieldkit.diagnosis",
     "WaferMap": "yieldkit.wafermap",
     "WaferSpec": "yieldkit.wafer",
+    "bin_yields": "yieldkit.repair",
     "check_plan": "yieldkit.repair",
     "confusion": "yieldkit.diagnosis",
     "corrupt": "yieldkit.emulator",
     "diagnose": "yieldkit.diagnosis",
     "outcome_table": "yieldkit.burnin",
     "plan_repair": "yieldkit.repair",
+    "rare_loss": "yieldkit.repair",
     "read_wafer_map": "yieldkit.wafermap",
     "read_wafer_maps": "yieldkit.wafermap",
     "repair_yield": "yieldkit.repair",
     "report_of": "yieldkit.report",
     "run": "yieldkit.emulator",
+    "silicon_sold": "yieldkit.repair",
+    "single_spare_yield": "yieldkit.repair",
     "write_report": "yieldkit.report",
+    "yield_curve": "yieldkit.repair",
 }
 _MODULES: Final = ("burnin", "faults", "reliability", "workloads")
 
@@ -71,6 +91,7 @@ __all__ = [
     "CampaignRun",
     "Defects",
     "Fabric",
+    "FabricBin",
     "FaultEvent",
     "FaultMap",
     "FaultPlan",
@@ -82,6 +103,7 @@ __all__ = [
     "Program",
     "RepairPlan",
     "ReportData",
+    "ReticlePools",
     "RowShift",
     "RunResult",
     "Seeds",
@@ -90,6 +112,7 @@ __all__ = [
     "WaferMap",
     "WaferSpec",
     "__version__",
+    "bin_yields",
     "burnin",
     "check_plan",
     "confusion",
@@ -98,14 +121,18 @@ __all__ = [
     "faults",
     "outcome_table",
     "plan_repair",
+    "rare_loss",
     "read_wafer_map",
     "read_wafer_maps",
     "reliability",
     "repair_yield",
     "report_of",
     "run",
+    "silicon_sold",
+    "single_spare_yield",
     "workloads",
     "write_report",
+    "yield_curve",
 ]
 
 

@@ -6,32 +6,54 @@ import importlib
 from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
+    from yieldkit.repair.bins import BinYields, FabricBin, bin_yields, silicon_sold
     from yieldkit.repair.checker import Violation, check_plan
+    from yieldkit.repair.curves import yield_curve
     from yieldkit.repair.plan import Level, RepairPlan
+    from yieldkit.repair.pools import ReticlePools
+    from yieldkit.repair.rare import LossEstimate, rare_loss
     from yieldkit.repair.rules import RowShift
     from yieldkit.repair.solve import plan_repair
-    from yieldkit.repair.yields import YieldEstimate, repair_yield
+    from yieldkit.repair.yields import YieldEstimate, repair_yield, single_spare_yield
 
 _HOMES: Final = {
+    "BinYields": "bins",
+    "FabricBin": "bins",
     "Level": "plan",
+    "LossEstimate": "rare",
     "RepairPlan": "plan",
+    "ReticlePools": "pools",
     "RowShift": "rules",
     "Violation": "checker",
     "YieldEstimate": "yields",
+    "bin_yields": "bins",
     "check_plan": "checker",
     "plan_repair": "solve",
+    "rare_loss": "rare",
     "repair_yield": "yields",
+    "silicon_sold": "bins",
+    "single_spare_yield": "yields",
+    "yield_curve": "curves",
 }
 
 __all__ = [
+    "BinYields",
+    "FabricBin",
     "Level",
+    "LossEstimate",
     "RepairPlan",
+    "ReticlePools",
     "RowShift",
     "Violation",
     "YieldEstimate",
+    "bin_yields",
     "check_plan",
     "plan_repair",
+    "rare_loss",
     "repair_yield",
+    "silicon_sold",
+    "single_spare_yield",
+    "yield_curve",
 ]
 
 

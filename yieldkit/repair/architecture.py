@@ -12,7 +12,16 @@ if TYPE_CHECKING:
     from yieldkit.faultmap import FaultMap
     from yieldkit.wafer import WaferSpec
 
-__all__ = ["NEVER_HURTS", "Architecture", "MakesDeciders", "MapDecider", "decider_of", "has_knob", "never_hurts", "turned"]
+__all__ = [
+    "NEVER_HURTS",
+    "Architecture",
+    "MakesDeciders",
+    "MapDecider",
+    "decider_of",
+    "has_knob",
+    "never_hurts",
+    "turned",
+]
 
 NEVER_HURTS: Final = {"row_shift": ("spares", "skip_reach", "vertical_reach")}
 """Fields by kind of architecture of which more can never make a map unrepairable. Other architectures say so

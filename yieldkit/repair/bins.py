@@ -83,7 +83,7 @@ class BinYields:
         return _mean_interval(np.repeat(prices, self.counts), self.confidence)
 
     def to_frame(self) -> pd.DataFrame:
-        """One row a bin, and one for wafers in none: share with Wilson's interval, and of the share at least as good."""
+        """One row a bin and one for wafers in none: the share, and the share at least as good, with Wilson's intervals."""
         import pandas as pd
 
         from yieldkit.reliability.proportions import wilson_interval
@@ -118,9 +118,7 @@ class _Binned:
         return np.array([_bin_of(faults, deciders) for faults in maps], np.int64)
 
 
-def _deciders(
-    architectures: tuple[tuple[Architecture, ...], ...], wafer: WaferSpec
-) -> list[list[MapDecider]]:
+def _deciders(architectures: tuple[tuple[Architecture, ...], ...], wafer: WaferSpec) -> list[list[MapDecider]]:
     return [[decider_of(one, wafer) for one in several] for several in architectures]
 
 
@@ -184,13 +182,14 @@ def _of_bin(one: FabricBin, architecture: Architecture, wafer: WaferSpec) -> tup
     if not isinstance(architecture, RowShift):
         return (replace(architecture, logical_shape=shape),)  # type: ignore[type-var]
     if one.cols > wafer.shape[1] or one.rows > wafer.shape[0]:
-        raise BadInput(f"bin {one.name} is larger than the wafer's {wafer.shape[0]} x {wafer.shape[1]} sites", value=shape)
+        raise BadInput(
+            f"bin {one.name} is larger than the wafer's {wafer.shape[0]} x {wafer.shape[1]} sites", value=shape
+        )
     standard = wafer.logical
     centred = min(max(standard.first_row + (standard.rows - one.rows) // 2, 0), wafer.shape[0] - one.rows)
     spares = wafer.shape[1] - one.cols
     return tuple(
-        replace(architecture, logical_shape=shape, spares=spares, first_row=row)
-        for row in one.first_rows or (centred,)
+        replace(architecture, logical_shape=shape, spares=spares, first_row=row) for row in one.first_rows or (centred,)
     )
 
 
@@ -292,11 +291,15 @@ def silicon_sold(
         architecture: rules of repair.
         dies_mm2: areas of square dies.
         bins: fabrics that a wafer may be sold as, best first; the standard fabric alone when empty.
-        n, rng, confidence, jobs, progress: as in `repair_yield`.
+        n: wafers, at least 2.
+        rng: seed.
+        confidence: of the intervals.
+        jobs: worker processes.
+        progress: called with (wafers done, wafers).
 
     Returns:
-        One row a product: `product`, `die_mm2` (NaN for the fabric), `dies` on a wafer, `share` of the silicon sold with
-        `low`, `high`, the `most` it can be without a defect, and `less`, `less_low`, `less_high`: the fabric's share
+        One row a product: `product`, `die_mm2` (NaN for the fabric), `dies` on a wafer, `share` of the silicon sold
+        with `low`, `high`, the `most` it can be without a defect, and `less`, `less_low`, `less_high`: the fabric's share
         minus this one on the same wafers.
     """
     import pandas as pd

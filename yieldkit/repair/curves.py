@@ -186,7 +186,9 @@ def yield_curve(
         grid = replace(grid, at=np.column_stack([np.arange(len(grid.rows)), grid.at[:, 1]]))
     points = answers[:, grid.at[:, 0]]
     table = pd.DataFrame(list(grid.rows), columns=list(grid.names))
-    return _with_intervals(table, points, confidence, _one_way(grid.names[-1], architecture), len(knobs[grid.names[-1]]))
+    return _with_intervals(
+        table, points, confidence, _one_way(grid.names[-1], architecture), len(knobs[grid.names[-1]])
+    )
 
 
 def _knobs(over: Mapping[str, Iterable[Any]]) -> dict[str, list[Any]]:

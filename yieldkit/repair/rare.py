@@ -1,8 +1,9 @@
 """Rare losses: wafers with many defects are drawn more often than they occur, and weighed back exactly.
 
 What is lost depends on a wafer's list of defects and on how many of them it has; given their number the law plays no
-part. So it is enough to draw the number N from another distribution q and to weigh each wafer by p(N) / q(N), with p the
-law's own chance of N, its clusters included.
+part. So it is enough to draw the number N from another distribution q and to weigh each wafer by p(N) / q(N), with p
+the law's own chance of N, its clusters included. It helps where wafers are lost by many defects together; where one
+defect can lose a wafer (a global net, a core beside a hole), `LossEstimate.plain_n` shows that nothing is gained.
 """
 
 from __future__ import annotations
@@ -83,7 +84,7 @@ class LossEstimate:
 
 @dataclass(frozen=True, eq=False)
 class _Struck:
-    """Measure: int64[count, 2], number of defects drawn from a cumulated distribution, and 1 lost, 0 not, -1 unknown."""
+    """Measure: int64[count, 2], number of defects by a cumulated distribution, and 1 lost, 0 not, -1 unknown."""
 
     wafer: WaferSpec
     architecture: Architecture
@@ -147,9 +148,10 @@ def rare_loss(
 ) -> LossEstimate:
     """Share of wafers that cannot be repaired, for yields above 0.999 or so, by importance sampling.
 
-    A fifth of the wafers is drawn by the law itself, so that no weight is above 5; the others by `proposal`, or, when it
-    is not given, by p(N) sqrt(L(N)), where L(N) is the share that is lost with N defects among 200 wafers of a pilot: the
-    choice of the least variance, were L known. The pilot has seeds of its own, so the estimate is unbiased all the same.
+    A fifth of the wafers is drawn by the law itself, so that no weight is above 5; the others by `proposal`, or, when
+    it is not given, by p(N) sqrt(L(N)), where L(N) is the share that is lost with N defects among 200 wafers of a
+    pilot: the choice of the least variance, were L known. The pilot has seeds of its own, so the estimate is unbiased
+    all the same.
 
     Args:
         wafer: kind of wafer.

@@ -35,7 +35,7 @@ ALPHA: Final = 2.0
 
 
 def whole_rectangle(wafer: WaferSpec) -> WaferSpec:
-    """The wafer without holes and with its corners, so that every row has all its sites: the effect of defects alone."""
+    """The wafer without holes and with its corners: every row has all its sites, and only defects have an effect."""
     width, height = wafer.array_mm
     diameter = math.hypot(width, height) * (1 + 1e-6) + 2 * wafer.edge_exclusion_mm
     return wafer.changed({"holes": [], "diameter_mm": max(wafer.diameter_mm, diameter)})
@@ -57,15 +57,17 @@ def spare_study(
 ) -> pd.DataFrame:
     """How many spares a row needs for its defects, and for holes and clipped corners on top.
 
-    The columns of `yield_curve` for two wafers: `wafer` "rectangle" has neither holes nor clipped corners, "as it is" is
-    the wafer itself, whose holes use up `spare_columns_of_holes` columns before the first defect. `spare_share` is the
-    share of a row that is spare.
+    The columns of `yield_curve` for two wafers: `wafer` "rectangle" has neither holes nor clipped corners, "as it is"
+    is the wafer itself, whose holes use up `spare_columns_of_holes` columns before the first defect. `spare_share` is
+    the share of a row that is spare.
     """
     import pandas as pd
 
     tables = []
     plain = whole_rectangle(wafer)
-    deepest = max((int((wafer.hole_sites[:, 0] == row).sum()) for row in set(wafer.hole_sites[:, 0].tolist())), default=0)
+    deepest = max(
+        (int((wafer.hole_sites[:, 0] == row).sum()) for row in set(wafer.hole_sites[:, 0].tolist())), default=0
+    )
     for name, one, more in (("rectangle", plain, 0), ("as it is", wafer, deepest)):
         most = one.spares_per_row
         values = sorted({min(s + more, most) for s in spares})
@@ -129,8 +131,8 @@ def reach_study(
 ) -> pd.DataFrame:
     """What longer links buy: yield over reaches for clustering `alpha` and for defects that kill runs of cores.
 
-    A run is the width in cores of a power region, one defect in which kills it all; the wafer's whole rectangle is used,
-    with `spares` spare columns in a row.
+    A run is the width in cores of a power region, one defect in which kills it all; the wafer's whole rectangle is
+    used, with `spares` spare columns in a row.
     """
     import pandas as pd
 
@@ -162,9 +164,7 @@ def silicon_study(
     jobs: int = 1,
 ) -> pd.DataFrame:
     """Good silicon: one repaired fabric against dies cut from the same wafers; see `silicon_sold`."""
-    return silicon_sold(
-        wafer, _law(wafer, law), RowShift.for_wafer(wafer), dies_mm2=dies_mm2, n=n, rng=rng, jobs=jobs
-    )
+    return silicon_sold(wafer, _law(wafer, law), RowShift.for_wafer(wafer), dies_mm2=dies_mm2, n=n, rng=rng, jobs=jobs)
 
 
 STUDIES: Final[Mapping[str, Callable[..., Any]]] = MappingProxyType(

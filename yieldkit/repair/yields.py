@@ -181,7 +181,8 @@ def single_spare_yield(rows: int, cols: int, faults: int) -> float:
     are single dead cores, all sets of sites alike likely.
 
     Args:
-        rows, cols: of the logical fabric.
+        rows: of the logical fabric.
+        cols: of the logical fabric, without the spare.
         faults: number of dead cores.
 
     Raises:
@@ -193,4 +194,6 @@ def single_spare_yield(rows: int, cols: int, faults: int) -> float:
     if faults > rows * (cols + 1):
         raise BadInput("there are more faults than sites", value=faults)
     # As a product: fault i + 1 has to miss the i rows that have one already. No large factorials cancel.
-    return math.prod((rows - i) * (cols + 1) / (rows * (cols + 1) - i) for i in range(faults)) if faults <= rows else 0.0
+    return (
+        math.prod((rows - i) * (cols + 1) / (rows * (cols + 1) - i) for i in range(faults)) if faults <= rows else 0.0
+    )
