@@ -121,7 +121,8 @@ def yield_(
         }
         text = (
             f"loss {loss.value:.4g} ({loss.low:.4g} to {loss.high:.4g} at {100 * confidence:g} %) from {loss.n} "
-            f"weighed wafers, {loss.losses} of them lost, {loss.undecided} undecided; a plain draw needs {loss.plain_n:.0f}"
+            f"weighed wafers, {loss.losses} of them lost, {loss.undecided} undecided; "
+            f"a plain draw needs {loss.plain_n:.0f}"
         )
         emit(facts, text + (f"\nwarning: {loss.warning}" if loss.warning else ""), as_json=as_json)
         return

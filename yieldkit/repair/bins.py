@@ -83,7 +83,7 @@ class BinYields:
         return _mean_interval(np.repeat(prices, self.counts), self.confidence)
 
     def to_frame(self) -> pd.DataFrame:
-        """One row a bin and one for wafers in none: the share, and the share at least as good, with Wilson's intervals."""
+        """One row a bin and one for wafers in none: share, and share at least as good, with Wilson's intervals."""
         import pandas as pd
 
         from yieldkit.reliability.proportions import wilson_interval
@@ -299,8 +299,8 @@ def silicon_sold(
 
     Returns:
         One row a product: `product`, `die_mm2` (NaN for the fabric), `dies` on a wafer, `share` of the silicon sold
-        with `low`, `high`, the `most` it can be without a defect, and `less`, `less_low`, `less_high`: the fabric's share
-        minus this one on the same wafers.
+        with `low`, `high`, the `most` it can be without a defect, and `less`, `less_low`, `less_high`: the fabric's
+        share minus this one on the same wafers.
     """
     import pandas as pd
 

@@ -149,9 +149,8 @@ def rare_loss(
     """Share of wafers that cannot be repaired, for yields above 0.999 or so, by importance sampling.
 
     A fifth of the wafers is drawn by the law itself, so that no weight is above 5; the others by `proposal`, or, when
-    it is not given, by p(N) sqrt(L(N)), where L(N) is the share that is lost with N defects among 200 wafers of a
-    pilot: the choice of the least variance, were L known. The pilot has seeds of its own, so the estimate is unbiased
-    all the same.
+    it is not given, by p(N) L(N) and p(N) sqrt(L(N)) in equal parts, where L(N) is the share lost with N defects
+    among 200 wafers of a pilot. The pilot has seeds of its own, so the estimate is unbiased whatever it says.
 
     Args:
         wafer: kind of wafer.
@@ -181,7 +180,7 @@ def rare_loss(
         mean = round(law.mean(area_mm2=wafer.silicon_mm2))
         top = int(np.searchsorted(np.cumsum(own), 1.0 - _BEYOND, side="left"))
         pilot = _Borne(wafer, architecture, mean, min(top, len(own) - 1), seed)
-        other = _least_variance(own, measured(pilot, [_PILOT], jobs=jobs))
+        other = _towards_losses(own, measured(pilot, [_PILOT], jobs=jobs))
     length = max(len(own), len(other))
     own, other = (np.pad(one, (0, length - len(one))) for one in (own, other))
     drawn = _OWN_SHARE * own + (1 - _OWN_SHARE) * other
@@ -190,11 +189,18 @@ def rare_loss(
     return weighed(found[:, 0], found[:, 1], weights, confidence)
 
 
-def _least_variance(own: Floats, borne: npt.NDArray[np.int64]) -> Floats:
+def _towards_losses(own: Floats, borne: npt.NDArray[np.int64]) -> Floats:
+    """Half by p sqrt(L), which has the least variance where L is known well, and half by p L, the losses themselves.
+
+    A pilot says little of an L below its inverse length, where the first would stay among the many wafers that are
+    not lost.
+    """
     counts = np.arange(len(own))
-    lost = (np.searchsorted(np.sort(borne), counts, side="left") + 0.5) / (len(borne) + 1)
-    shape = own * np.sqrt(lost)
-    return np.asarray(shape / shape.sum())
+    below = np.searchsorted(np.sort(borne), counts, side="left")
+    spread = own * np.sqrt((below + 0.5) / (len(borne) + 1))
+    losses = own * below
+    shapes = [shape / shape.sum() for shape in (spread, losses) if shape.sum() > 0]
+    return np.asarray(sum(shapes) / len(shapes))
 
 
 def weighed(
