@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from dataclasses import fields, is_dataclass, replace
 from typing import TYPE_CHECKING, Any, Final, Protocol, TypeAlias, runtime_checkable
 
@@ -29,6 +30,10 @@ themselves, in a class attribute `never_hurts`.
 
 Row shift: the region of fewer spares lies in that of more, so its displacements are some of theirs, and a longer reach
 only allows more."""
+
+
+_KEPT: Final = threading.local()
+_MOST_KEPT: Final = 64
 
 
 class MapDecider(Protocol):
@@ -59,6 +64,20 @@ def decider_of(architecture: Architecture, wafer: WaferSpec) -> MapDecider:
     Raises:
         BadInput: it is none, or does not fit on the wafer.
     """
+    if getattr(type(architecture), "__hash__", None) is None:
+        return _made(architecture, wafer)
+    # What a wafer asks for without a fault takes as long as hundreds of maps, and work comes in chunks. A decider has
+    # arrays of its own, so that threads may not share one.
+    kept: dict[Any, MapDecider] = _KEPT.__dict__.setdefault("deciders", {})
+    key = (architecture, wafer.fingerprint)
+    if key not in kept:
+        while len(kept) >= _MOST_KEPT:
+            del kept[next(iter(kept))]
+        kept[key] = _made(architecture, wafer)
+    return kept[key]
+
+
+def _made(architecture: Architecture, wafer: WaferSpec) -> MapDecider:
     from yieldkit.faultmap import FaultMap
 
     bare = FaultMap.for_wafer(wafer)

@@ -9,6 +9,7 @@ nearby are never looked at. What the wafer itself asks for (spans, holes) is wor
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -25,6 +26,14 @@ if TYPE_CHECKING:
     from yieldkit.repair.rules import RowShift
 
 __all__ = ["Decider"]
+
+Unit = tuple[int, int, int]
+"""(row, column, least displacement there)."""
+
+Units = tuple[Unit, ...]
+Node = Callable[[Units, Int32], tuple[int, list[Unit]]]
+
+_NODES_BEFORE_A_LOOK = 12
 
 
 @dataclass(frozen=True, eq=False)
@@ -87,26 +96,20 @@ class Decider:
         marks[:, 1] = np.concatenate([ground.marks[:, 2], bits])[order]
         first = np.searchsorted(all_rows[order], np.arange(self.height + 1)).astype(np.int64)
         struck = np.unique(rows)
-        # The branching of `propagate.decide`, in its order: one of both ends of a broken link has to be raised.
-        stack: list[tuple[tuple[int, int, int], ...]] = [()]
-        nodes = 0
-        while stack:
-            units = stack.pop()
-            nodes += 1
-            if nodes > NODE_LIMIT:
-                return None
+
+        def node(units: Units, clauses: Int32) -> tuple[int, list[Unit]]:
+            """The answer under some units, and the two ends of the first broken link: one of them has to be raised."""
             answer, broken, a, b = decide_thresholds(
                 self._thresholds, ground.base, ground.high, first, marks, clauses,
                 np.array(units, np.int32).reshape(-1, 3), struck, self.width, self.rules.skip_reach,
                 self.rules.vertical_reach, self._touched, self._queue,
             )  # fmt: skip
-            if answer == REPAIRABLE:
-                return True
-            if answer == BROKEN_CLAUSE:
-                row, position, other, end = clauses[broken].tolist()
-                stack.append((*units, (other, b, end - b + 1)))
-                stack.append((*units, (row, a, position - a + 1)))
-        return False
+            if answer != BROKEN_CLAUSE:
+                return answer, []
+            row, position, other, end = clauses[broken].tolist()
+            return answer, [(row, a, position - a + 1), (other, b, end - b + 1)]
+
+        return _branched(node, clauses)
 
     def _is_alike(self, faults: FaultMap) -> bool:
         if faults.shape != self._shape:
@@ -151,6 +154,38 @@ class Decider:
                 row, position = np.concatenate([row, array[:, 0]]), np.concatenate([position, array[:, 1]])
                 bits = np.concatenate([bits, array[:, 2]])
         return row, position, bits, np.array(clauses, np.int32).reshape(-1, 4)
+
+
+def _branched(node: Node, clauses: Int32) -> bool | None:
+    """The branching of `propagate.decide`, in its order.
+
+    Where it takes long, broken links are looked at one by one first: a link of which neither end can be raised, all
+    others left aside, settles it, and a link of which one end can not forces the other. Without this a hopeless link
+    would be found out anew for every choice at the others.
+    """
+    forced: Units = ()
+    stack: list[Units] = [()]
+    nodes = 0
+    while stack:
+        units = stack.pop()
+        nodes += 1
+        if nodes == _NODES_BEFORE_A_LOOK:
+            none = clauses[:0]
+            for k in range(len(clauses)):
+                _, ends = node(forced, clauses[k : k + 1])
+                able = [end for end in ends if node((*forced, end), none)[0] == REPAIRABLE]
+                if ends and not able:
+                    return False
+                if len(able) == 1:
+                    forced = (*forced, able[0])
+            units, stack = forced, []
+        if nodes > NODE_LIMIT:
+            return None
+        answer, ends = node(units, clauses)
+        if answer == REPAIRABLE:
+            return True
+        stack.extend((*units, end) for end in reversed(ends))
+    return False
 
 
 def _ground(problem: Problem, field: Int32) -> _Ground:
