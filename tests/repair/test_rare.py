@@ -13,7 +13,7 @@ from yieldkit.errors import BadInput
 from yieldkit.reliability.proportions import clopper_pearson_interval
 from yieldkit.repair import RowShift, rare_loss, repair_yield
 from yieldkit.repair.drawn import CountTable
-from yieldkit.repair.rare import towards_losses, weighed, weighted_interval
+from yieldkit.repair.rare import Pilot, towards_losses, weighed, weighted_interval
 
 WAFER = grid_wafer(400, 400)
 LAW = NegativeBinomial(d0_per_cm2=0.02, alpha=2.0)
@@ -104,11 +104,11 @@ def simulated(name, n, runs, seed, wrong=None):
     held = above = 0
     values = []
     for _ in range(runs):
-        borne = np.minimum(np.searchsorted(chance, rng.random(200), side="right") - 1, top)
-        q = towards_losses(p, borne)
+        pilot = Pilot(np.minimum(np.searchsorted(chance, rng.random(200), side="right") - 1, top), top)
+        q = towards_losses(p, pilot)
         numbers = np.minimum(np.searchsorted(np.cumsum(q), rng.random(n), side="right"), len(p) - 1)
         lost = (rng.random(n) < chance[numbers]).astype(np.int64)
-        got = weighed(numbers, lost, weigh, q, borne, 0.95)
+        got = weighed(numbers, lost, weigh, q, pilot, 0.95)
         held += got.low <= truth <= got.high
         above += truth > got.high
         values.append(got.value)

@@ -141,6 +141,14 @@ def _lost(decider: MapDecider, listed: ListedWafer, number: int) -> int:
     return {True: 0, False: 1, None: -1}[decider.decide(faults)]
 
 
+@dataclass(frozen=True, eq=False)
+class Pilot:
+    """What some wafers bear: int64[m] numbers of defects; those at `top` bear that many or more."""
+
+    borne: npt.NDArray[np.int64]
+    top: int
+
+
 def rare_loss(
     wafer: WaferSpec,
     law: CountLaw,
@@ -183,28 +191,27 @@ def rare_loss(
     own = CountTable(law, wafer.silicon_mm2).pmf
     mean = round(law.mean(area_mm2=wafer.silicon_mm2))
     top = int(np.searchsorted(np.cumsum(own), 1.0 - _BEYOND, side="left"))
-    pilot = _Borne(wafer, architecture, mean, min(top, len(own) - 1), seed)
-    borne = measured(pilot, [_PILOT], jobs=jobs)
+    top = min(top, len(own) - 1)
+    pilot = Pilot(measured(_Borne(wafer, architecture, mean, top, seed), [_PILOT], jobs=jobs), top)
     if proposal is None:
-        drawn = towards_losses(own, borne)
+        drawn = towards_losses(own, pilot)
     else:
         other = CountTable(proposal, wafer.silicon_mm2)
         own = np.pad(own, (0, max(len(other.pmf) - len(own), 0)))
         drawn = _SHARES[0] * own + (1 - _SHARES[0]) * other.padded(len(own))
     found = measured(_Struck(wafer, architecture, np.cumsum(drawn), seed), [n], jobs=jobs, progress=progress)
-    return weighed(found[:, 0], found[:, 1], own, drawn, borne, confidence)
+    return weighed(found[:, 0], found[:, 1], own, drawn, pilot, confidence)
 
 
-def believed_losses(length: int, borne: npt.NDArray[np.int64]) -> Floats:
+def believed_losses(length: int, pilot: Pilot) -> Floats:
     """Chance to be lost with 0 .. length - 1 defects, by a Weibull law fitted to what the wafers of a pilot bear.
 
     Only the draw and the caution of the interval hang on it, never the estimate.
     """
     counts = np.arange(length)
-    top = int(borne.max())
-    lost = borne < top
+    lost = pilot.borne < pilot.top
     failed = int(lost.sum())
-    t = np.minimum(borne + 1.0, max(top, 1))
+    t = np.minimum(pilot.borne + 1.0, max(pilot.top, 1))
     if failed < _LEAST_TO_FIT:
         return np.asarray(-np.expm1(-counts * (failed + 0.5) / t.sum()))
     log_t, scale = np.log(t), t.max()
@@ -219,11 +226,11 @@ def believed_losses(length: int, borne: npt.NDArray[np.int64]) -> Floats:
         return np.asarray(-np.expm1(-((counts / life) ** low)))
 
 
-def towards_losses(own: Floats, borne: npt.NDArray[np.int64]) -> Floats:
+def towards_losses(own: Floats, pilot: Pilot) -> Floats:
     """The distribution that numbers of defects are drawn from."""
     counts = np.arange(len(own))
-    seen = (np.searchsorted(np.sort(borne), counts, side="left") + 0.5) / (len(borne) + 1)
-    shapes = [own, own * believed_losses(len(own), borne), own * np.sqrt(seen), own * counts]
+    seen = (np.searchsorted(np.sort(pilot.borne), counts, side="left") + 0.5) / (len(pilot.borne) + 1)
+    shapes = [own, own * believed_losses(len(own), pilot), own * np.sqrt(seen), own * counts]
     return np.asarray(
         sum(
             share * (shape / shape.sum() if shape.sum() > 0 else own / own.sum())
@@ -237,12 +244,12 @@ def weighed(
     answers: npt.NDArray[np.int64],
     own: Floats,
     drawn: Floats,
-    borne: npt.NDArray[np.int64],
+    pilot: Pilot,
     confidence: float,
 ) -> LossEstimate:
     """The estimate from drawn numbers of defects and answers (0 for repaired).
 
-    `own` and `drawn` are the law's distribution and the one that was drawn from, `borne` is the pilot's.
+    `own` and `drawn` are the law's distribution and the one that was drawn from.
     """
     n = len(answers)
     ratio = np.divide(own, drawn, out=np.zeros_like(own), where=drawn > 0)
@@ -252,7 +259,7 @@ def weighed(
     total, squares = float(hit.sum()), float((hit**2).sum())
     value = total / n
     # A loss that was not seen can weigh as much as any number of defects from the least at which losses are believed.
-    mass = np.cumsum(own * believed_losses(len(own), borne))
+    mass = np.cumsum(own * believed_losses(len(own), pilot))
     first = int(np.searchsorted(mass, _UNBELIEVED * mass[-1]))
     first = min(first, int(numbers[lost].min())) if len(hit) else first
     heaviest = float(ratio[first:].max(initial=0.0))
