@@ -9,9 +9,10 @@ from typing import Any
 
 import numpy as np
 
+from yieldkit.defects import NegativeBinomial
 from yieldkit.fabric import Fabric, FirmwareImage
 from yieldkit.faultmap import FaultMap
-from yieldkit.repair import RowShift, check_plan, plan_repair
+from yieldkit.repair import RowShift, check_plan, plan_repair, repair_yield
 from yieldkit.repair.exact import solve_exactly
 from yieldkit.repair.problem import Problem
 from yieldkit.repair.propagate import decide
@@ -21,6 +22,7 @@ from yieldkit.wafer import WaferSpec
 
 COMMAND = "python -m tests.bench.repair"
 ROWS, COLS, SPARES = 1180, 850, 4
+YIELD_MAPS = 2000
 
 
 def dead_cores(rows: int, cols: int, n: int, seed: int) -> FaultMap:
@@ -90,6 +92,8 @@ def figures() -> list[dict[str, Any]]:
     full_s, same = fastest(lambda: [decide(one).feasible for one in full])
     if answers[:20] != same:
         raise ArithmeticError("both decisions of the benchmark should agree")
+    law = NegativeBinomial(d0_per_cm2=wafer.process.d0_per_cm2, alpha=2.0)
+    yield_s, _ = fastest(lambda: repair_yield(wafer, law, wse3_rules, n=YIELD_MAPS, rng=7))
     data = plan.firmware().data
     boot_s, _ = fastest(lambda: Fabric.boot(FirmwareImage.from_bytes(data), wafer).core_of)
     return [
@@ -101,6 +105,7 @@ def figures() -> list[dict[str, Any]]:
             "the full propagation",
             len(full) / full_s,
         ),
+        row("yield_maps_per_s", YIELD_MAPS / yield_s, "maps/s drawn and decided, WSE-3 preset, 0.1 defects/cm²"),
         row("plan_1m_100_s", plan_s, f"s with check, {ROWS} x {COLS}, 100 dead cores"),
         row("plan_wse3_50_s", wse3_s + check_s, "s with check, WSE-3 preset, 50 dead cores"),
         *peers(),

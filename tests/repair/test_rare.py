@@ -14,6 +14,7 @@ from yieldkit.reliability.proportions import clopper_pearson_interval
 from yieldkit.repair import RowShift, rare_loss, repair_yield
 from yieldkit.repair.drawn import CountTable
 from yieldkit.repair.rare import Pilot, towards_losses, weighed, weighted_interval
+from yieldkit.wafer import WaferSpec
 
 WAFER = grid_wafer(400, 400)
 LAW = NegativeBinomial(d0_per_cm2=0.02, alpha=2.0)
@@ -158,6 +159,16 @@ def test_few_losses_are_warned_of():
     assert got.high > 0
     assert "effective losses" in got.warning
     assert "effective losses" in got._repr_html_()
+
+
+def test_wafers_that_are_lost_without_a_defect_or_never():
+    always = rare_loss(WAFER, LAW, AtMost(-1), n=300, rng=1)
+    assert always.losses == 300
+    assert always.low < 1 <= always.high
+    nothing = rare_loss(WAFER, Poisson(d0_per_cm2=0.0), AtMost(3), n=20, rng=1)
+    assert (nothing.value, nothing.losses) == (0.0, 0)
+    mini = WaferSpec.preset("mini")
+    assert rare_loss(mini, LAW, RowShift(0, 2, 1, mini.logical_shape, 1), n=20, rng=1).losses == 20
 
 
 def test_jobs_change_nothing():

@@ -211,7 +211,8 @@ def believed_losses(length: int, pilot: Pilot) -> Floats:
     counts = np.arange(length)
     lost = pilot.borne < pilot.top
     failed = int(lost.sum())
-    t = np.minimum(pilot.borne + 1.0, max(pilot.top, 1))
+    # A wafer that is lost without a defect bears -1; it has half a defect here, for the logarithm.
+    t = np.clip(pilot.borne + 1.0, 0.5, max(pilot.top, 1))
     if failed < _LEAST_TO_FIT:
         return np.asarray(-np.expm1(-counts * (failed + 0.5) / t.sum()))
     log_t, scale = np.log(t), t.max()

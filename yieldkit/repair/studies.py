@@ -123,7 +123,7 @@ def reach_study(
     alphas: Iterable[float] = (0.5, 2.0, 10.0),
     runs: Iterable[int] = (1, 2, 3),
     skip_reach: Iterable[int] = (2, 3, 4),
-    vertical_reach: Iterable[int] = (1, 2),
+    vertical_reach: Iterable[int] = (0, 1, 2),
     spares: int = 12,
     n: int = 1000,
     rng: int = 0,
