@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from yieldkit.repair.rare import LossEstimate, rare_loss
     from yieldkit.repair.rules import RowShift
     from yieldkit.repair.solve import plan_repair
+    from yieldkit.repair.studies import pool_study, reach_study, silicon_study, spare_study, whole_rectangle
     from yieldkit.repair.yields import YieldEstimate, repair_yield, single_spare_yield
 
 _HOMES: Final = {
@@ -29,10 +30,15 @@ _HOMES: Final = {
     "bin_yields": "bins",
     "check_plan": "checker",
     "plan_repair": "solve",
+    "pool_study": "studies",
     "rare_loss": "rare",
+    "reach_study": "studies",
     "repair_yield": "yields",
     "silicon_sold": "bins",
+    "silicon_study": "studies",
     "single_spare_yield": "yields",
+    "spare_study": "studies",
+    "whole_rectangle": "studies",
     "yield_curve": "curves",
 }
 
@@ -49,10 +55,15 @@ __all__ = [
     "bin_yields",
     "check_plan",
     "plan_repair",
+    "pool_study",
     "rare_loss",
+    "reach_study",
     "repair_yield",
     "silicon_sold",
+    "silicon_study",
     "single_spare_yield",
+    "spare_study",
+    "whole_rectangle",
     "yield_curve",
 ]
 
