@@ -12,7 +12,7 @@ from typing import Any
 import yieldkit as yk
 
 HERE = Path(__file__).resolve().parent
-FOLDERS = ("burnin", "diagnosis", "emulator", "fabric", "faults", "reliability", "wafer", "workloads")
+FOLDERS = ("burnin", "diagnosis", "emulator", "fabric", "faults", "reliability", "repair", "wafer", "workloads")
 """Folders whose own public names are listed after the top level; other folders have no more than that needs."""
 
 HEAD = """# Public API

@@ -20,15 +20,22 @@ if TYPE_CHECKING:
     from yieldkit.faultmap import FaultMap
     from yieldkit.faults import FaultEvent, FaultPlan, FaultSampler
     from yieldkit.repair import (
+        FabricBin,
         LineSpares,
         RepairPlan,
+        ReticlePools,
         RowShift,
+        bin_yields,
         check_plan,
         plan_repair,
+        rare_loss,
         repair_frontier,
         repair_yield,
         replan_repair,
+        silicon_sold,
+        single_spare_yield,
         spare_margin,
+        yield_curve,
     )
     from yieldkit.report import ReportData, report_of, write_report
     from yieldkit.wafer import WaferSpec
@@ -41,6 +48,7 @@ _HOMES: Final[dict[str, str]] = {
     "CampaignRun": "yieldkit.burnin",
     "Defects": "yieldkit.defects",
     "Fabric": "yieldkit.fabric",
+    "FabricBin": "yieldkit.repair",
     "FaultEvent": "yieldkit.faults",
     "FaultMap": "yieldkit.faultmap",
     "FaultPlan": "yieldkit.faults",
@@ -53,6 +61,7 @@ _HOMES: Final[dict[str, str]] = {
     "Program": "yieldkit.emulator",
     "RepairPlan": "yieldkit.repair",
     "ReportData": "yieldkit.report",
+    "ReticlePools": "yieldkit.repair",
     "RowShift": "yieldkit.repair",
     "RunResult": "yieldkit.emulator",
     "Seeds": "yieldkit.defects",
@@ -60,12 +69,14 @@ _HOMES: Final[dict[str, str]] = {
     "Verdict": "yieldkit.diagnosis",
     "WaferMap": "yieldkit.wafermap",
     "WaferSpec": "yieldkit.wafer",
+    "bin_yields": "yieldkit.repair",
     "check_plan": "yieldkit.repair",
     "confusion": "yieldkit.diagnosis",
     "corrupt": "yieldkit.emulator",
     "diagnose": "yieldkit.diagnosis",
     "outcome_table": "yieldkit.burnin",
     "plan_repair": "yieldkit.repair",
+    "rare_loss": "yieldkit.repair",
     "read_wafer_map": "yieldkit.wafermap",
     "read_wafer_maps": "yieldkit.wafermap",
     "repair_frontier": "yieldkit.repair",
@@ -74,7 +85,10 @@ _HOMES: Final[dict[str, str]] = {
     "report_of": "yieldkit.report",
     "run": "yieldkit.emulator",
     "spare_margin": "yieldkit.repair",
+    "silicon_sold": "yieldkit.repair",
+    "single_spare_yield": "yieldkit.repair",
     "write_report": "yieldkit.report",
+    "yield_curve": "yieldkit.repair",
 }
 _MODULES: Final = ("burnin", "faults", "reliability", "workloads")
 
@@ -85,6 +99,7 @@ __all__ = [
     "CampaignRun",
     "Defects",
     "Fabric",
+    "FabricBin",
     "FaultEvent",
     "FaultMap",
     "FaultPlan",
@@ -97,6 +112,7 @@ __all__ = [
     "Program",
     "RepairPlan",
     "ReportData",
+    "ReticlePools",
     "RowShift",
     "RunResult",
     "Seeds",
@@ -105,6 +121,7 @@ __all__ = [
     "WaferMap",
     "WaferSpec",
     "__version__",
+    "bin_yields",
     "burnin",
     "check_plan",
     "confusion",
@@ -113,6 +130,7 @@ __all__ = [
     "faults",
     "outcome_table",
     "plan_repair",
+    "rare_loss",
     "read_wafer_map",
     "read_wafer_maps",
     "reliability",
@@ -122,8 +140,11 @@ __all__ = [
     "report_of",
     "run",
     "spare_margin",
+    "silicon_sold",
+    "single_spare_yield",
     "workloads",
     "write_report",
+    "yield_curve",
 ]
 
 

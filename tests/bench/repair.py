@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from yieldkit.defects import NegativeBinomial
 from yieldkit.fabric import Fabric, FirmwareImage
 from yieldkit.faultmap import FaultMap
 from yieldkit.repair import (
@@ -20,6 +21,7 @@ from yieldkit.repair import (
     moved_cores,
     plan_repair,
     repair_frontier,
+    repair_yield,
     replan_repair,
 )
 from yieldkit.repair.exact import solve_exactly
@@ -31,6 +33,7 @@ from yieldkit.wafer import WaferSpec
 
 COMMAND = "python -m tests.bench.repair"
 ROWS, COLS, SPARES = 1180, 850, 4
+YIELD_MAPS = 2000
 
 
 def dead_cores(rows: int, cols: int, n: int, seed: int) -> FaultMap:
@@ -101,6 +104,8 @@ def figures() -> list[dict[str, Any]]:
     if answers[:20] != same:
         raise ArithmeticError("both decisions of the benchmark should agree")
     incremental_s, scratch_s, moved, scratch_moved = incremental(wse3, wse3_rules, plan)
+    law = NegativeBinomial(d0_per_cm2=wafer.process.d0_per_cm2, alpha=2.0)
+    yield_s, _ = fastest(lambda: repair_yield(wafer, law, wse3_rules, n=YIELD_MAPS, rng=7))
     data = plan.firmware().data
     boot_s, _ = fastest(lambda: Fabric.boot(FirmwareImage.from_bytes(data), wafer).core_of)
     return [
@@ -112,6 +117,7 @@ def figures() -> list[dict[str, Any]]:
             "the full propagation",
             len(full) / full_s,
         ),
+        row("yield_maps_per_s", YIELD_MAPS / yield_s, "maps/s drawn and decided, WSE-3 preset, 0.1 defects/cm²"),
         row("plan_1m_100_s", plan_s, f"s with check, {ROWS} x {COLS}, 100 dead cores"),
         row("plan_wse3_50_s", wse3_s + check_s, "s with check, WSE-3 preset, 50 dead cores"),
         row(

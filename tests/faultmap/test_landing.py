@@ -172,3 +172,23 @@ def test_same_seed_same_map_and_effects_add_up() -> None:
 def test_notes_say_how_the_defects_were_laid() -> None:
     faults = FaultMap.from_defects(WSE3, Poisson(d0_per_cm2=0.1).sample(WSE3, rng=1), rng=1)
     assert faults.notes == ("defects: sampled, poisson law",)
+
+
+def test_a_map_without_outcomes_has_the_same_faults() -> None:
+    law = Poisson(d0_per_cm2=3.0)
+    for wafer in (WSE3, WaferSpec.preset("mini"), _only(WSE3, "power_region"), _only(WSE3, "router", marginal=1.0)):
+        kinds = Counter()
+        for seed in range(15):
+            defects = law.sample(wafer, rng=seed)
+            whole = FaultMap.from_defects(wafer, defects, rng=seed, wafer_id="W1")
+            bare = FaultMap.from_defects(wafer, defects, rng=seed, wafer_id="W1", outcomes=False)
+            assert bare == whole
+            assert bare.fingerprint == whole.fingerprint
+            for name in ("dead_cores", "dead_links", "dead_routers", "marginal_cores", "marginal_risks"):
+                ours, other = getattr(bare, name), getattr(whole, name)
+                assert ours.dtype == other.dtype
+                assert not ours.flags.writeable
+                assert (ours == other).all()
+            assert not bare.outcomes
+            kinds.update(whole.effects())
+        assert kinds

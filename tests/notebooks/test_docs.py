@@ -156,7 +156,7 @@ def test_page_is_in_the_index(name):
         assert f"({name})" in (DOCS / "index.md").read_text()
 
 
-@pytest.mark.parametrize("name", ["repair.md", "wafer.md"])
+@pytest.mark.parametrize("name", ["repair.md", "studies.md", "wafer.md"])
 def test_python_blocks_run(name, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     blocks = re.findall(r"```python\n(.*?)```", (DOCS / name).read_text(), re.DOTALL)

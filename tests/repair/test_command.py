@@ -171,3 +171,38 @@ def test_rule_lines(tmp_path, faults, capsys):
     killed = tmp_path / "killed.json"
     FaultMap((4, 4), wafer_killed=True).save(killed)
     assert run(["repair", "frontier", str(killed)]) == 3
+
+
+def test_yield_stops_turns_and_weighs(capsys):
+    words = ["repair", "yield", "--wafer", "mini", "--d0", "0.3", "--alpha", "2", "--seed", "3"]
+    assert run([*words, "-n", "5000", "--half-width", "0.03", "--json"]) == 0
+    facts = json.loads(capsys.readouterr().out)
+    assert facts["n"] < 5000
+    assert facts["half_width"] <= 0.03
+    assert run([*words, "-n", "20", "--half-width", "0.001"]) == 0
+    assert "raise -n" in capsys.readouterr().out
+    assert run([*words, "-n", "100", "--curve", "S=0:4:2", "--curve", "D0=0.1,0.3", "--json"]) == 0
+    facts = json.loads(capsys.readouterr().out)
+    points = [(row["spares"], row["d0_per_cm2"]) for row in facts["rows"]]
+    assert points == [(s, d) for s in (0, 2, 4) for d in (0.1, 0.3)]
+    assert facts["rows"][0]["change"] is None
+    assert run([*words, "-n", "60", "--rare"]) == 0
+    text = capsys.readouterr().out
+    assert run([*words, "-n", "60", "--rare", "--jobs", "2", "--json"]) == 0
+    facts = json.loads(capsys.readouterr().out)
+    assert f"loss {facts['loss']:.4g} " in text
+    assert ("warning" in text) == bool(facts["warning"])
+
+
+def test_bins_and_studies(capsys):
+    words = ["--wafer", "mini", "-n", "50", "--seed", "3", "--json"]
+    bins = ["--bin", "all=20x18@2", "--bin", "some=10x16@0.5"]
+    assert run(["repair", "bins", "--d0", "1", *bins, *words]) == 0
+    facts = json.loads(capsys.readouterr().out)
+    assert [row["name"] for row in facts["rows"]] == ["all", "some", "none"]
+    assert sum(row["count"] for row in facts["rows"]) == 50
+    assert facts["mean_price_low"] <= facts["mean_price"] <= facts["mean_price_high"]
+    assert run(["repair", "study", "silicon", *words]) == 0
+    facts = json.loads(capsys.readouterr().out)
+    assert facts["rows"][0]["product"] == "one fabric"
+    assert facts["rows"][0]["die_mm2"] is None

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-import yieldkit.repair.curves as curves_module
+import yieldkit.repair.cover_curves as curves_module
 from tests.repair.lines_oracle import cp_sat_fewest, curve, highs_fewest, pareto, random_lines, region
 from yieldkit.errors import BadFile, BadInput
 from yieldkit.fabric import Fabric, FirmwareImage

@@ -102,6 +102,20 @@ def test_a_row_far_from_faults_is_not_looked_at():
     assert 2 <= len(set(decider._touched[1000:1010].tolist())) <= 8
 
 
+def test_a_hopeless_link_is_found_among_many_that_are_not():
+    """Alone it is refused at once; behind fifteen links that can be had in two ways the plain branching gives up."""
+    rules = RowShift(1, 2, 1, (40, 20))
+    spans = [[0, 21]] * 38 + [[0, 20]] * 2
+    fine = [(2 * k, 10, 1, 0) for k in range(15)]
+    hopeless = (38, 5, 1, 0)
+    decider = Decider(rules, FaultMap((40, 21), spans=spans))
+    for links, answer in ((fine, True), ([hopeless], False), ([*fine, hopeless], False)):
+        faults = FaultMap((40, 21), spans=spans, dead_links=links)
+        assert decider.decide(faults) is answer
+        assert full(faults, rules) in (answer, None)
+    assert full(faults, rules) is None
+
+
 def test_other_wafers_and_lost_ones():
     rules = RowShift(1, 2, 1, (4, 5))
     decider = Decider(rules, FaultMap((4, 6)))

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from yieldkit.cli import emit, json_option
+from yieldkit.cli.repair_yields import bins, study, yield_
 from yieldkit.errors import AnswerIsNo, BadInput
 
 if TYPE_CHECKING:
@@ -20,6 +21,10 @@ __all__ = ["command"]
 @click.group(name="repair")
 def command() -> None:
     """Plan, check and ship the map of a wafer."""
+
+
+for _further in (bins, study, yield_):
+    command.add_command(_further)
 
 
 @command.command()
@@ -201,44 +206,6 @@ def frontier(faults: str, csv: str | None, as_json: bool) -> None:
     emit(facts, "\n".join(lines), as_json=as_json)
     if not found.pairs:
         raise AnswerIsNo(f"{faults}: no lines cover it ({found.method})")
-
-
-@command.command(name="yield")
-@click.option("--wafer", "wafer_name", default="wse3", show_default=True, help="Preset or TOML file of the wafer.")
-@click.option("--d0", type=float, required=True, help="Defects per square centimetre.")
-@click.option("--alpha", type=float, help="Clustering of a negative binomial law; Poisson without it.")
-@click.option("--spares", type=click.IntRange(0), help="Spare columns to use; all of the wafer's by default.")
-@click.option("-n", "n", type=click.IntRange(1), default=1000, show_default=True, help="Wafers to sample.")
-@click.option("--seed", type=click.IntRange(0), default=0, show_default=True)
-@json_option
-def yield_(
-    wafer_name: str, d0: float, alpha: float | None, spares: int | None, n: int, seed: int, as_json: bool
-) -> None:
-    """Share of wafers that give the full fabric, by sampling fault maps and deciding each exactly."""
-    from yieldkit.defects import NegativeBinomial, Poisson
-    from yieldkit.repair import RowShift, repair_yield
-
-    wafer = _wafer(wafer_name, "")
-    if wafer is None:
-        raise BadInput("there is no such wafer", value=wafer_name)
-    law: Any = Poisson(d0_per_cm2=d0) if alpha is None else NegativeBinomial(d0_per_cm2=d0, alpha=alpha)
-    estimate = repair_yield(wafer, law, RowShift.for_wafer(wafer, spares=spares), n=n, rng=seed)
-    facts = {
-        "n": estimate.n,
-        "repaired": estimate.repaired,
-        "perfect": estimate.perfect,
-        "undecided": estimate.undecided,
-        "yield": estimate.value,
-        "low": estimate.low,
-        "high": estimate.high,
-        "confidence": estimate.confidence,
-        "seed": seed,
-    }
-    text = (
-        f"{estimate.repaired} of {estimate.n} wafers repaired: {estimate.value:.4f} "
-        f"({estimate.low:.4f} to {estimate.high:.4f} at {100 * estimate.confidence:g} %)"
-    )
-    emit(facts, text, as_json=as_json)
 
 
 def _write(

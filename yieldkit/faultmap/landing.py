@@ -61,19 +61,24 @@ def kill_probability(wafer: WaferSpec, kind: str, size_um: npt.NDArray[np.float6
     return np.asarray(np.minimum(1.0, ratio * (size_um / wafer.process.reference_size_um) ** 2))
 
 
-def land(wafer: WaferSpec, defects: Defects, rng: Seed) -> Landed:
-    """Decide what every defect does. Defect i uses the i-th five numbers, so adding defects at the end changes none."""
+def land(wafer: WaferSpec, defects: Defects, rng: Seed, *, outcomes: bool = True) -> Landed:
+    """Decide what every defect does. Defect i uses the i-th five numbers, so adding defects at the end changes none.
+
+    Without `outcomes` only the faults are worked out, and defects that do nothing cost next to nothing.
+    """
     draw = generator(rng, "faultmap.landing").random((len(defects), 5))
     row, col = wafer.cores_at_mm(defects.x_mm, defects.y_mm)
     size = np.where(np.isnan(defects.size_um), sizes_at(wafer.process, draw[:, 1]), defects.size_um)
     shares = np.cumsum([getattr(wafer.areas, kind).fraction for kind in AREA_KINDS])
     kind_index = np.searchsorted(shares, draw[:, 0], side="right")
-    chance = np.zeros(len(defects))
-    for i, kind in enumerate(AREA_KINDS):
-        chosen = kind_index == i
-        chance[chosen] = kill_probability(wafer, kind, size[chosen])
+    ratios = np.array([*(getattr(wafer.areas, kind).kill_ratio for kind in AREA_KINDS), 0.0])
+    chance = np.minimum(1.0, ratios[kind_index] * (size / wafer.process.reference_size_um) ** 2)
     landed = Landed()
-    for i in range(len(defects)):
+    some: npt.NDArray[np.intp] | range = range(len(defects))
+    if not outcomes:
+        weak = draw[:, 4] < wafer.areas.marginal_probability
+        some = np.flatnonzero((row >= 0) & (kind_index < len(AREA_KINDS)) & ((draw[:, 2] < chance) | weak))
+    for i in some:
         site = int(row[i]), int(col[i])
         if site[0] < 0:
             kind, effect = "no core", "none"
@@ -82,8 +87,10 @@ def land(wafer: WaferSpec, defects: Defects, rng: Seed) -> Landed:
         else:
             kind = AREA_KINDS[kind_index[i]]
             effect = _effect(landed, wafer, site, kind, float(chance[i]), draw[i])
+        if not outcomes:
+            continue
         landed.outcomes.append(
-            DefectOutcome(i, float(defects.x_mm[i]), float(defects.y_mm[i]), float(size[i]), *site, kind, effect)
+            DefectOutcome(int(i), float(defects.x_mm[i]), float(defects.y_mm[i]), float(size[i]), *site, kind, effect)
         )
     for site in landed.dead_cores | landed.dead_routers:
         landed.risks.pop(site, None)

@@ -1,244 +1,319 @@
-"""Fewest columns for every number of rows: exact on each part of the clauses, then added up over the parts.
-
-A `Curve` at r is the fewest columns that, with at most r rows, cover everything. Parts with few lines on one side are
-enumerated, trees are solved by dynamic programming; for the rest the convex hull comes from minimum cuts (it is also
-what the linear program gives), chains of cheapest covers fill it in, and CP-SAT settles what is left.
-"""
+"""Yield as a function of what a designer or a process turns: the same wafers at every point of the curve."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
-from itertools import pairwise
-from math import gcd
+import itertools
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, fields, replace
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 import numpy.typing as npt
 
-from yieldkit.repair.linecover import Limit, cheapest_cover, covers_between, fewest_cols
-from yieldkit.repair.lines import Part
+from yieldkit.defects import CountLaw
+from yieldkit.errors import BadInput
+from yieldkit.repair.architecture import Architecture, MapDecider, decider_of, has_knob, never_hurts, turned
+from yieldkit.repair.drawn import CountTable, DefectLaw, ListedWafer, drawn_map, seed_of
+from yieldkit.repair.rounds import Tick, check_confidence, measured, whole_number
 
-__all__ = ["Curve", "add_curves", "curve_of", "easy_curve", "hull_bound", "hull_of", "split_point"]
+if TYPE_CHECKING:
+    import pandas as pd
 
-Int64 = npt.NDArray[np.int64]
+    from yieldkit.faultmap import FaultMap
+    from yieldkit.wafer import WaferSpec
 
-_ENUMERATED = 10
-"""Lines on the shorter side of a part whose every subset is tried."""
+__all__ = ["KNOBS", "yield_curve"]
+
+KNOBS: Final = {
+    "S": "spares",
+    "h": "skip_reach",
+    "v": "vertical_reach",
+    "R": "rows_dropped",
+    "D0": "d0_per_cm2",
+    "d0": "d0_per_cm2",
+}
+"""Short names of what a curve may turn."""
+
+_REACHES: Final = ("skip_reach", "vertical_reach")
+_MOST_POINTS: Final = 10_000
 
 
 @dataclass(frozen=True, eq=False)
-class Curve:
-    """int64[k + 1] each: `high[r]` columns are enough with r rows, `low[r]` are needed; equal where proven.
+class _Grid:
+    """Points of a curve: every architecture under every law, the last knob of each fastest."""
 
-    From r = k on more rows are of no more use; both never rise.
+    names: tuple[str, ...]
+    rows: tuple[tuple[Any, ...], ...]
+    architectures: tuple[Architecture, ...]
+    laws: tuple[Any, ...]
+    chains: tuple[tuple[int, ...], ...]
+    at: npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True, eq=False)
+class _SameMaps:
+    """Measure: int8[count, architectures], 1 repaired, 0 lost, -1 undecided, all on the maps of `repair_yield`.
+
+    A chain is a tuple of architectures of which each allows all that the one before it does; it is bisected.
     """
 
-    low: Int64
-    high: Int64
+    wafer: WaferSpec
+    law: DefectLaw
+    architectures: tuple[Architecture, ...]
+    chains: tuple[tuple[int, ...], ...]
+    seed: int
 
-    @classmethod
-    def exact(cls, values: Int64) -> Curve:
-        """A proven one."""
-        return cls(values, values)
-
-    @property
-    def proven(self) -> bool:
-        """Whether every point is."""
-        return bool((self.low == self.high).all())
-
-    def cut(self, most_rows: int | None) -> Curve:
-        """Without the points beyond `most_rows`."""
-        if most_rows is None or most_rows + 1 >= len(self.low):
-            return self
-        return Curve(self.low[: most_rows + 1], self.high[: most_rows + 1])
+    def __call__(self, first: int, count: int) -> npt.NDArray[np.int8]:
+        deciders = [decider_of(one, self.wafer) for one in self.architectures]
+        out = np.zeros((count, len(deciders)), np.int8)
+        for i in range(count):
+            faults = drawn_map(self.wafer, self.law, self.seed, first + i)
+            if not faults.wafer_killed:
+                for chain in self.chains:
+                    out[i, chain] = _along([deciders[a] for a in chain], faults)
+        return out
 
 
-def easy_curve(part: Part) -> Curve | None:
-    """The curve of a part that is small or a tree; None for the others."""
-    a, b = len(part.rows), len(part.cols)
-    if part.plain and a == 1:
-        return Curve.exact(np.array([b, 0], np.int64))
-    if part.plain and b == 1:
-        return Curve.exact(np.repeat([1, 0], [a, 1]).astype(np.int64))
-    if a <= _ENUMERATED and not len(part.along):
-        return Curve.exact(_enumerated(a, b, part.pairs, part.down))
-    if b <= _ENUMERATED and not len(part.down):
-        by_col = _enumerated(b, a, part.pairs[:, ::-1], part.along[:, [1, 2, 0]])
-        return Curve.exact(_turned(by_col, a))
-    if part.plain and len(part.pairs) == a + b - 1:
-        return Curve.exact(_tree(part))
-    return None
+def _along(deciders: list[MapDecider], faults: FaultMap) -> list[int]:
+    """Answers of deciders that get no stricter: found by bisection, one by one where a limit is reached."""
+    low, high = 0, len(deciders)
+    while low < high:
+        # Most wafers are repaired by the least or not by the most: the middle costs one question more than the ends.
+        middle = (low + high) // 2
+        answer = deciders[middle].decide(faults)
+        if answer is None:
+            return [{True: 1, False: 0, None: -1}[one.decide(faults)] for one in deciders]
+        low, high = (low, middle) if answer else (middle + 1, high)
+    return [0] * low + [1] * (len(deciders) - low)
 
 
-def _enumerated(a: int, b: int, pairs: Int64, triples: Int64) -> Int64:
-    """Fewest of the b lines for every number of the a lines; triples are (one of a, another of a, one of b)."""
-    every = np.arange(1 << a, dtype=np.int64)
-    needed = np.zeros((b, 1), np.int64)
-    np.bitwise_or.at(needed[:, 0], pairs[:, 1], np.int64(1) << pairs[:, 0])
-    count = np.zeros(1 << a, np.int64)
-    special: dict[int, list[int]] = {}
-    for x, y, z in triples.tolist():
-        special.setdefault(z, []).append((1 << x) | (1 << y))
-    for line in range(b):
-        mask = int(needed[line, 0])
-        missing = (every & mask) != mask
-        for either in special.get(line, ()):
-            missing |= (every & either) == 0
-        count += missing
-    size = np.zeros(1 << a, np.int64)
-    for bit in range(a):
-        size += (every >> bit) & 1
-    best = np.full(a + 1, b, np.int64)
-    np.minimum.at(best, size, count)
-    return np.asarray(np.minimum.accumulate(best))
+@dataclass(frozen=True, eq=False)
+class _SameLists:
+    """Measure: int64[count, laws + architectures]: numbers of defects by law, then the most each architecture bears.
+
+    A wafer is repaired at a point when its number of defects is at most the number that is borne: more defects on the
+    same wafer never help, so a bisection over the numbers that occur is enough. An undecided map counts as lost.
+    """
+
+    wafer: WaferSpec
+    tables: tuple[CountTable, ...]
+    architectures: tuple[Architecture, ...]
+    seed: int
+
+    def __call__(self, first: int, count: int) -> npt.NDArray[np.int64]:
+        deciders = [decider_of(one, self.wafer) for one in self.architectures]
+        laws = len(self.tables)
+        out = np.empty((count, laws + len(deciders)), np.int64)
+        for i in range(count):
+            listed = ListedWafer(self.wafer, self.seed, first + i, "repair.curve")
+            uniform = listed.uniforms(1)[0]
+            out[i, :laws] = [table.quantile(uniform) for table in self.tables]
+            numbers = np.unique(out[i, :laws])
+            maps: dict[int, FaultMap] = {}
+            for a, decider in enumerate(deciders):
+                low, high = 0, len(numbers)
+                while low < high:
+                    middle = (low + high) // 2
+                    number = int(numbers[middle])
+                    if number not in maps:
+                        maps[number] = listed.map(number)
+                    if not maps[number].wafer_killed and decider.decide(maps[number]) is True:
+                        low = middle + 1
+                    else:
+                        high = middle
+                out[i, laws + a] = numbers[low - 1] if low else -1
+        return out
 
 
-def _turned(by_col: Int64, most_rows: int) -> Int64:
-    """The curve by rows of one by columns: the least c with by_col[c] <= r."""
-    # by_col falls, so its reverse rises.
-    place = np.searchsorted(by_col[::-1], np.arange(most_rows + 1), side="right")
-    values = np.asarray(len(by_col) - place, np.int64)
-    return values[: int(np.argmin(values)) + 1]
+def yield_curve(
+    wafer: WaferSpec,
+    law: DefectLaw,
+    architecture: Architecture,
+    over: Mapping[str, Iterable[Any]],
+    *,
+    n: int = 1000,
+    rng: int = 0,
+    confidence: float = 0.95,
+    jobs: int = 1,
+    progress: Tick | None = None,
+) -> pd.DataFrame:
+    """Yield over one or several knobs, every point on the same `n` wafers.
+
+    Fields of the architecture leave the maps as they are: those of `repair_yield` with the same seed. Parameters of the
+    law change the number of defects: wafer k has the same list of defects at every point, and more or fewer of them.
+    Where a knob can only help, a map is decided by bisection. Maps of curves over reaches are drawn on a wafer that has
+    the longest links asked for, so that these can be dead too.
+
+    Args:
+        wafer: kind of wafer.
+        law: defect law; a `CountLaw` for its parameters to be turned.
+        architecture: rules of repair.
+        over: name -> values; fields of the architecture (S, h, v, R for spares, skip_reach, vertical_reach,
+            rows_dropped) or of the law (D0, alpha). Of several, the last varies fastest.
+        n: wafers.
+        rng: seed.
+        confidence: of all intervals, each for itself.
+        jobs: worker processes; the table is the same with any number.
+        progress: called with (wafers done, wafers).
+
+    Returns:
+        One row a point: the knobs, `n`, `repaired`, `undecided`, `value`, `low`, `high` (Wilson), and against the
+        row before along the last knob `change`, `change_low`, `change_high`, the paired difference on the same wafers.
+
+    Raises:
+        BadInput: no value, a value given twice, a knob that neither the architecture nor the law has, or a bad number.
+    """
+    import pandas as pd
+
+    whole_number("n", n, 1)
+    check_confidence(confidence)
+    seed = seed_of(rng)
+    knobs = _knobs(over)
+    wafer = _with_longest_links(wafer, knobs)
+    grid = _grid(law, architecture, knobs)
+    # Here what does not fit is refused before any work.
+    for one in grid.architectures:
+        decider_of(one, wafer)
+    if len(grid.laws) == 0:
+        same_maps = _SameMaps(wafer, law, grid.architectures, grid.chains, seed)
+        answers = measured(same_maps, [n], jobs=jobs, progress=progress)
+    else:
+        tables = tuple(CountTable(one, wafer.silicon_mm2) for one in grid.laws)
+        same_lists = _SameLists(wafer, tables, grid.architectures, seed)
+        found = measured(same_lists, [n], jobs=jobs, progress=progress)
+        numbers, borne = found[:, : len(tables)], found[:, len(tables) :]
+        answers = (numbers[:, grid.at[:, 1]] <= borne[:, grid.at[:, 0]]).astype(np.int8)
+        grid = replace(grid, at=np.column_stack([np.arange(len(grid.rows)), grid.at[:, 1]]))
+    points = answers[:, grid.at[:, 0]]
+    table = pd.DataFrame(list(grid.rows), columns=list(grid.names))
+    return _with_intervals(
+        table, points, confidence, _one_way(grid.names[-1], architecture), len(knobs[grid.names[-1]])
+    )
 
 
-def _tree(part: Part) -> Int64:
-    """Dynamic programming from the leaves: a line is taken, or all its neighbours are."""
-    a, n = len(part.rows), len(part.rows) + len(part.cols)
-    near: list[list[int]] = [[] for _ in range(n)]
-    for r, c in part.pairs.tolist():
-        near[r].append(a + c)
-        near[a + c].append(r)
-    parent = [-1] * n
-    order = [0]
-    for node in order:
-        for other in near[node]:
-            if other != parent[node]:
-                parent[other] = node
-                order.append(other)
-    taken: list[Int64] = [np.array([n, 0], np.int64) if x < a else np.array([1], np.int64) for x in range(n)]
-    spared: list[Int64] = [np.zeros(1, np.int64) for _ in range(n)]
-    for node in reversed(order[1:]):
-        above = parent[node]
-        taken[above] = _plus(taken[above], _lower(taken[node], spared[node]))
-        spared[above] = _plus(spared[above], taken[node])
-    values = _lower(taken[0], spared[0])
-    return np.asarray(np.minimum.accumulate(values)[: int(np.argmin(values)) + 1])
+def _knobs(over: Mapping[str, Iterable[Any]]) -> dict[str, list[Any]]:
+    knobs: dict[str, list[Any]] = {}
+    for name, values in over.items():
+        full = KNOBS.get(name, name)
+        listed = list(values)
+        if not listed:
+            raise BadInput(f"the curve has no values of {full}")
+        if len(set(listed)) < len(listed):
+            raise BadInput(f"a value of {full} is given twice", value=listed)
+        if full in knobs:
+            raise BadInput(f"{full} is given twice")
+        knobs[full] = listed
+    if not knobs:
+        raise BadInput("the curve needs something to turn", cure="e.g. {'spares': range(8)}")
+    if np.prod([float(len(values)) for values in knobs.values()]) > _MOST_POINTS:
+        raise BadInput(f"the curve has more than {_MOST_POINTS:,} points")
+    return knobs
 
 
-def _lower(x: Int64, y: Int64) -> Int64:
-    """Pointwise minimum of two curves; a shorter one goes on at its last value."""
-    n = max(len(x), len(y))
-    return np.minimum(np.pad(x, (0, n - len(x)), "edge"), np.pad(y, (0, n - len(y)), "edge"))
+def _with_longest_links(wafer: WaferSpec, knobs: Mapping[str, list[Any]]) -> WaferSpec:
+    changes: dict[str, object] = {}
+    for name in _REACHES:
+        longest = max((whole_number(name, value, 0) for value in knobs.get(name, ())), default=0)
+        if longest > getattr(wafer.repair, name):
+            changes[f"repair.{name}"] = longest
+    return wafer.changed(changes) if changes else wafer
 
 
-def _plus(x: Int64, y: Int64, most_rows: int | None = None) -> Int64:
-    """Minkowski sum: the least x[i] + y[r - i] for every r."""
-    if len(x) < len(y):
-        x, y = y, x
-    n = len(x) + len(y) - 1
-    if most_rows is not None:
-        n = min(n, most_rows + 1)
-    out = np.full(n, np.iinfo(np.int64).max, np.int64)
-    for i, value in enumerate(y.tolist()):
-        k = min(len(x), n - i)
-        if k > 0:
-            np.minimum(out[i : i + k], x[:k] + value, out=out[i : i + k])
-    return out
+def _grid(law: DefectLaw, architecture: Architecture, knobs: dict[str, list[Any]]) -> _Grid:
+    of_law = [f.name for f in fields(law)] if isinstance(law, CountLaw) else []
+    ours = [name for name in knobs if has_knob(architecture, name)]
+    theirs = [name for name in knobs if name not in ours and name in of_law]
+    for name in knobs:
+        if name not in ours and name not in theirs:
+            kind = getattr(architecture, "kind", type(architecture).__name__)
+            raise BadInput(
+                f"neither {kind} nor the law has a field to turn", value=name, cure=_what_there_is(architecture, of_law)
+            )
+    architectures = [
+        turned(architecture, dict(zip(ours, values, strict=True)))
+        for values in itertools.product(*(knobs[k] for k in ours))
+    ]
+    laws: list[Any] = []
+    if theirs:
+        for values in itertools.product(*(knobs[k] for k in theirs)):
+            laws.append(replace(law, **dict(zip(theirs, values, strict=True))))  # type: ignore[type-var]
+    rows, at = [], []
+    for values in itertools.product(*knobs.values()):
+        point = dict(zip(knobs, values, strict=True))
+        rows.append(values)
+        at.append((_number(point, knobs, ours), _number(point, knobs, theirs)))
+    return _Grid(
+        tuple(knobs), tuple(rows), tuple(architectures), tuple(laws), _chains(architecture, knobs, ours), np.array(at)
+    )
 
 
-def add_curves(curves: Sequence[Curve], most_rows: int | None = None) -> tuple[Curve, list[Int64]]:
-    """The curve of all parts together, and the partial sums of `high` that `split_point` walks back through."""
-    low = high = np.zeros(1, np.int64)
-    partial = [high]
-    for curve in curves:
-        exact = curve.low is curve.high
-        same = low is high and exact
-        high = _plus(high, curve.high, most_rows)
-        low = high if same else _plus(low, curve.low, most_rows)
-        partial.append(high)
-    return Curve(low, high), partial
+def _what_there_is(architecture: Architecture, of_law: list[str]) -> str:
+    own = [name for name in ("spares", *_REACHES, "rows", "cols", "rows_dropped") if has_knob(architecture, name)]
+    return f"there are {', '.join([*own, *of_law])}"
 
 
-def split_point(curves: Sequence[Curve], partial: Sequence[Int64], rows: int) -> list[tuple[int, int]]:
-    """(rows, columns) of each part that add up to the sum's value at `rows`; the last parts get the fewest rows."""
-    out: list[tuple[int, int]] = []
-    left = min(rows, len(partial[-1]) - 1)
-    for k in range(len(curves) - 1, -1, -1):
-        values, before = curves[k].high, partial[k]
-        for own in range(min(left, len(values) - 1) + 1):
-            rest = left - own
-            if rest < len(before) and before[rest] + values[own] == partial[k + 1][left]:
-                out.append((own, int(values[own])))
-                left = rest
-                break
-        else:
-            raise ArithmeticError("a partial sum is not the sum of its parts")
-    return out[::-1]
+def _number(point: Mapping[str, Any], knobs: Mapping[str, list[Any]], names: list[str]) -> int:
+    number = 0
+    for name in names:
+        number = number * len(knobs[name]) + knobs[name].index(point[name])
+    return number
 
 
-def hull_of(pairs: Int64, n_rows: int, n_cols: int) -> tuple[list[tuple[int, int]], list[tuple[int, int]]]:
-    """Corners of the lower convex hull of all (rows, columns) that cover the pairs, and further covers on its edges."""
-    start, end = (0, n_cols), (n_rows, 0)
-    corners, between = [start, end], []
-    edges = [(start, end)]
-    while edges:
-        p, q = edges.pop()
-        if p[0] >= q[0] or p[1] <= q[1]:
-            continue
-        shared = gcd(p[1] - q[1], q[0] - p[0])
-        row_price, col_price = (p[1] - q[1]) // shared, (q[0] - p[0]) // shared
-        cut = cheapest_cover(pairs, n_rows, n_cols, row_price, col_price)
-        chain = covers_between(pairs, cut, row_price, col_price)
-        between += chain
-        if cut.cost < row_price * p[0] + col_price * p[1]:
-            # The chain runs from the most rows to the fewest: both of its ends may be corners.
-            right, left = chain[0], chain[-1]
-            corners += [left, right]
-            edges += [(p, left), (right, q)]
-    return sorted(set(corners)), between
+def _chains(architecture: Architecture, knobs: Mapping[str, list[Any]], ours: list[str]) -> tuple[tuple[int, ...], ...]:
+    """Architectures in runs along one knob that never hurts, from its smallest value up; single ones without it."""
+    sizes = [len(knobs[name]) for name in ours]
+    numbers = np.arange(int(np.prod(sizes))).reshape(sizes)
+    helpful = [i for i, name in enumerate(ours) if name in never_hurts(architecture)]
+    if not helpful:
+        return tuple((int(a),) for a in numbers.ravel())
+    axis = max(helpful, key=lambda i: sizes[i])
+    order = sorted(range(sizes[axis]), key=lambda j: knobs[ours[axis]][j])
+    runs = np.moveaxis(np.take(numbers, order, axis=axis), axis, -1).reshape(-1, sizes[axis])
+    return tuple(tuple(int(a) for a in run) for run in runs)
 
 
-def hull_bound(corners: Sequence[tuple[int, int]]) -> Int64:
-    """Fewest columns by the linear program for r = 0, 1, ..., rounded up: exact integers, no floating point."""
-    out = np.zeros(corners[-1][0] + 1, np.int64)
-    out[corners[0][0]] = corners[0][1]
-    for (r0, c0), (r1, c1) in pairwise(corners):
-        r = np.arange(r0, r1 + 1)
-        if r1 > r0:
-            out[r0 : r1 + 1] = -((-(c0 * (r1 - r) + c1 * (r - r0))) // (r1 - r0))
-    return out
+def _one_way(name: str, architecture: Architecture) -> bool:
+    """Whether a wafer can only be gained, or only be lost, from one value of a knob to the next."""
+    return name == "d0_per_cm2" or name in never_hurts(architecture)
 
 
-def curve_of(part: Part, *, most_rows: int | None, most_cols: int | None, limit: Limit) -> Curve:
-    """The curve of any part up to `most_rows`; points that need more than `most_cols` columns may stay unproven."""
-    easy = easy_curve(part)
-    if easy is not None:
-        return easy.cut(most_rows)
-    a, b = len(part.rows), len(part.cols)
-    low, high = np.zeros(a + 1, np.int64), np.full(a + 1, b, np.int64)
-    high[a] = 0
-    if len(part.pairs):
-        # Some lines may meet dead links only.
-        some_rows, some_cols = np.unique(part.pairs[:, 0]), np.unique(part.pairs[:, 1])
-        pairs = np.stack(
-            [np.searchsorted(some_rows, part.pairs[:, 0]), np.searchsorted(some_cols, part.pairs[:, 1])], axis=1
-        )
-        corners, between = hull_of(pairs, len(some_rows), len(some_cols))
-        bound = hull_bound(corners)
-        low[: len(bound)] = bound
-        if part.plain:
-            for r, c in [*corners, *between]:
-                high[r] = min(high[r], c)
-    high = np.minimum.accumulate(high)
-    last = a if most_rows is None else min(a, most_rows)
-    for r in range(last + 1):
-        is_open = low < high
-        if most_cols is not None:
-            is_open &= low <= most_cols
-        if is_open[r] and limit.left > 0:
-            # A hard point gets its share of what is left, so that every point ends with a cover and a bound.
-            limit.each = limit.left / int(is_open[r : last + 1].sum())
-            found, value = fewest_cols(part, r, int(low[r]), int(high[r]), limit)
-            low[: r + 1] = np.maximum(low[: r + 1], found)
-            high[r:] = np.minimum(high[r:], value)
-    return Curve(low, high).cut(most_rows)
+def _with_intervals(
+    table: pd.DataFrame, answers: npt.NDArray[np.int8], confidence: float, one_way: bool, stride: int
+) -> pd.DataFrame:
+    from yieldkit.reliability.proportions import wilson_interval
+
+    n = len(answers)
+    repaired = (answers == 1).sum(axis=0)
+    low, high = wilson_interval(repaired, n, confidence=confidence)
+    table["n"], table["repaired"], table["undecided"] = n, repaired, (answers == -1).sum(axis=0)
+    table["value"], table["low"], table["high"] = repaired / n, low, high
+    change = np.full((len(table), 3), np.nan)
+    for row in range(len(table)):
+        if row % stride:
+            change[row] = paired_change(answers[:, row - 1] == 1, answers[:, row] == 1, confidence, one_way=one_way)
+    table["change"], table["change_low"], table["change_high"] = change.T
+    return table
+
+
+def paired_change(
+    before: npt.NDArray[np.bool_], after: npt.NDArray[np.bool_], confidence: float, *, one_way: bool
+) -> tuple[float, float, float]:
+    """Difference of two rates on the same wafers, with its interval.
+
+    Where a wafer can only be gained (or only lost), the difference is a rate itself and has Wilson's interval.
+    Otherwise half a wafer is added to each cell of the 2 x 2 table (Agresti and Min, Statistics in Medicine 24, 2005).
+    """
+    from statistics import NormalDist
+
+    from yieldkit.reliability.proportions import wilson_interval
+
+    n, gained, lost = len(before), int((~before & after).sum()), int((before & ~after).sum())
+    value = (gained - lost) / n
+    if one_way and min(gained, lost) == 0:
+        low, high = (float(end) for end in wilson_interval(gained + lost, n, confidence=confidence))
+        return (value, low, high) if lost == 0 else (value, -high, -low)
+    z = NormalDist().inv_cdf(0.5 + confidence / 2)
+    total, up, down = n + 2.0, gained + 0.5, lost + 0.5
+    centre = (up - down) / total
+    half = z * float(np.sqrt(max((up + down) - (up - down) ** 2 / total, 0.0))) / total
+    return value, max(centre - half, -1.0), min(centre + half, 1.0)

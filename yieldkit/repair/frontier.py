@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from yieldkit.errors import BadInput
-from yieldkit.repair.curves import add_curves, curve_of
+from yieldkit.repair.cover_curves import add_curves, curve_of
 from yieldkit.repair.linecover import Limit
 from yieldkit.repair.lines import build, parts_of
 from yieldkit.repair.rules import Region

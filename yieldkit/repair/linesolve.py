@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 import numpy.typing as npt
 
-from yieldkit.repair.curves import Curve, add_curves, curve_of, hull_bound, hull_of, split_point
+from yieldkit.repair.cover_curves import Curve, add_curves, curve_of, hull_bound, hull_of, split_point
 from yieldkit.repair.linecover import Box, Limit, cheapest_cover, in_box, select_lines
 from yieldkit.repair.lineplan import LinePlan
 from yieldkit.repair.lines import Forced, Lines, Part, build, must_repair, parts_of, whole
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from yieldkit.faultmap import FaultMap
     from yieldkit.repair.rules import LineSpares, Region
 
-__all__ = ["Choice", "choose_lines", "plan_lines"]
+__all__ = ["Choice", "LineDecider", "choose_lines", "plan_lines"]
 
 Int32 = npt.NDArray[np.int32]
 Int64 = npt.NDArray[np.int64]
@@ -131,6 +131,17 @@ def _first_good(first: int, count: int, gone: Int64, wanted: int) -> Int32:
     good = np.ones(count, np.bool_)
     good[gone - first] = False
     return (first + np.flatnonzero(good)[:wanted]).astype(np.int32)
+
+
+@dataclass(frozen=True)
+class LineDecider:
+    """Decides maps under rules with their logical shape filled in."""
+
+    rules: LineSpares
+
+    def decide(self, faults: FaultMap) -> bool | None:
+        """Whether a map can be repaired; None where a limit came first."""
+        return not faults.wafer_killed and choose_lines(faults, self.rules.region(faults.shape)).feasible
 
 
 def choose_lines(

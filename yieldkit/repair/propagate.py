@@ -10,9 +10,9 @@ import numpy as np
 from yieldkit.repair.kernels import BAD, raise_to_fixpoint
 from yieldkit.repair.problem import Int32, Problem, Unit
 
-__all__ = ["Decision", "branches", "decide", "least_field"]
+__all__ = ["NODE_LIMIT", "Decision", "branches", "decide", "least_field"]
 
-_NODE_LIMIT = 2000
+NODE_LIMIT = 2000
 
 
 @dataclass(frozen=True, eq=False)
@@ -66,7 +66,7 @@ def branches(problem: Problem, d: Int32) -> list[Unit] | None:
     return [(ra, ca, a + 1, True), (rb, cb, b + 1, True), (ra, ca, a - 1, False), (rb, cb, b - 1, False)]
 
 
-def decide(problem: Problem, *, node_limit: int = _NODE_LIMIT) -> Decision:
+def decide(problem: Problem, *, node_limit: int = NODE_LIMIT) -> Decision:
     """Whether there is a field; exact unless the branching limit is reached.
 
     Rows are independent of each other but for the vertical reach; at v = 0 they are all one.

@@ -5,7 +5,7 @@ import numpy as np
 
 from yieldkit.repair.kernels import BAD, DIRECT, LEAN_LEFT, LEAN_RIGHT, SKIP
 
-__all__ = ["BROKEN_CLAUSE", "NOT_REPAIRABLE", "REPAIRABLE", "decide_thresholds"]
+__all__ = ["BROKEN_CLAUSE", "NOT_REPAIRABLE", "REPAIRABLE", "decide_thresholds", "look_at_thresholds"]
 
 REPAIRABLE, NOT_REPAIRABLE, BROKEN_CLAUSE = 1, 0, 2
 """The least field breaks a clause, and raising one end of each in turn came to no end: branching has to decide."""
@@ -105,6 +105,52 @@ def _column_at(t, r, position, width):
 
 
 @numba.njit(cache=True)
+def _wait(r, height, queue, waiting, head, size):
+    """Put a row into the queue if it is one and is not there; returns the queue's size."""
+    if 0 <= r < height and not waiting[r]:
+        waiting[r] = True
+        queue[(head + size) % height] = r
+        size += 1
+    return size
+
+
+@numba.njit(cache=True)
+def _settle(t, high, first, marks, width, h, v, touched, count, queue, waiting, head, size):
+    """Bring all waiting rows to their fixpoint; returns (rows touched, head of the queue, failed)."""
+    height = t.shape[0]
+    while size > 0:
+        r = queue[head]
+        head = (head + 1) % height
+        size -= 1
+        waiting[r] = False
+        count, changed, failed = _settle_row(t, r, high, marks[first[r] : first[r + 1]], width, h, v, touched, count)
+        if failed:
+            return count, head, True
+        if changed:
+            size = _wait(r - 1, height, queue, waiting, head, size)
+            size = _wait(r + 1, height, queue, waiting, head, size)
+    return count, head, False
+
+
+@numba.njit(cache=True)
+def _put_back(t, base, touched, count):
+    height = t.shape[0]
+    for k in range(count):
+        r = touched[height + k]
+        t[r] = base[r]
+        touched[r] = 0
+
+
+@numba.njit(cache=True)
+def _broken(t, clause, width):
+    """The two logical columns of a link that the field breaks, or (-1, -1)."""
+    a = _column_at(t, clause[0], clause[1], width)
+    b = _column_at(t, clause[2], clause[3], width)
+    meet = a == b if clause[0] != clause[2] else b == a + 1
+    return (a, b) if a >= 0 and b >= 0 and meet else (-1, -1)
+
+
+@numba.njit(cache=True)
 def decide_thresholds(t, base, high, first, marks, clauses, rows, width, h, v, touched, queue):
     """Decide one map on thresholds that are the wafer's own before and afterwards.
 
@@ -114,43 +160,23 @@ def decide_thresholds(t, base, high, first, marks, clauses, rows, width, h, v, t
     """
     height = t.shape[0]
     count = 0
-    queued = touched[height:]
     head = size = 0
-    answer = REPAIRABLE
     waiting = np.zeros(height, np.bool_)
     for i in range(rows.shape[0]):
         for below in range(2):
-            r = np.int64(rows[i]) + below
-            if r < height and not waiting[r]:
-                waiting[r] = True
-                queue[size] = r
-                size += 1
+            size = _wait(np.int64(rows[i]) + below, height, queue, waiting, head, size)
+    answer = REPAIRABLE
     lifted = False
     while answer == REPAIRABLE:
-        while size > 0:
-            r = queue[head]
-            head = (head + 1) % height
-            size -= 1
-            waiting[r] = False
-            own = marks[first[r] : first[r + 1]]
-            count, changed, failed = _settle_row(t, r, high, own, width, h, v, touched, count)
-            if failed:
-                answer = BROKEN_CLAUSE if lifted else NOT_REPAIRABLE
-                break
-            if changed:
-                for n in (r - 1, r + 1):
-                    if 0 <= n < height and not waiting[n]:
-                        waiting[n] = True
-                        queue[(head + size) % height] = n
-                        size += 1
-        if answer != REPAIRABLE:
+        count, head, failed = _settle(t, high, first, marks, width, h, v, touched, count, queue, waiting, head, size)
+        size = 0
+        if failed:
+            answer = BROKEN_CLAUSE if lifted else NOT_REPAIRABLE
             break
         broken = False
         for k in range(clauses.shape[0]):
-            a = _column_at(t, clauses[k, 0], clauses[k, 1], width)
-            b = _column_at(t, clauses[k, 2], clauses[k, 3], width)
-            meet = a == b if clauses[k, 0] != clauses[k, 2] else b == a + 1
-            if a < 0 or b < 0 or not meet:
+            a, b = _broken(t, clauses[k], width)
+            if a < 0:
                 continue
             # Above this field one of the two ends has to rise: the one whose row then moves on fewer columns.
             broken = lifted = True
@@ -164,14 +190,42 @@ def decide_thresholds(t, base, high, first, marks, clauses, rows, width, h, v, t
             r, s, c = (ra, sa, a) if far_a <= far_b else (rb, sb, b)
             count = _lower(t, r, s, c, width, touched, count)
             for n in (r - 1, r, r + 1):
-                if 0 <= n < height and not waiting[n]:
-                    waiting[n] = True
-                    queue[(head + size) % height] = n
-                    size += 1
+                size = _wait(n, height, queue, waiting, head, size)
         if not broken:
             break
-    for k in range(count):
-        r = queued[k]
-        t[r] = base[r]
-        touched[r] = 0
+    _put_back(t, base, touched, count)
     return answer
+
+
+@numba.njit(cache=True)
+def look_at_thresholds(t, base, high, first, marks, clauses, units, rows, width, h, v, touched, queue):
+    """One node of the branching over broken links, on thresholds as in `decide_thresholds`.
+
+    `units` int32[k, 3] are (row, column, least displacement there) on top. Returns (answer, number of the broken
+    clause, its two logical columns).
+    """
+    height = t.shape[0]
+    count = 0
+    head = size = 0
+    waiting = np.zeros(height, np.bool_)
+    for k in range(units.shape[0]):
+        r = np.int64(units[k, 0])
+        count = _lower(t, r, units[k, 2], units[k, 1], width, touched, count)
+        # A neighbour is looked at when the row changes while it settles; what was lowered here is a change too.
+        for n in (r, r - 1, r + 1):
+            size = _wait(n, height, queue, waiting, head, size)
+    for i in range(rows.shape[0]):
+        for below in range(2):
+            size = _wait(np.int64(rows[i]) + below, height, queue, waiting, head, size)
+    answer, broken, first_column, second_column = REPAIRABLE, -1, -1, -1
+    count, head, failed = _settle(t, high, first, marks, width, h, v, touched, count, queue, waiting, head, size)
+    if failed:
+        answer = NOT_REPAIRABLE
+    else:
+        for k in range(clauses.shape[0]):
+            a, b = _broken(t, clauses[k], width)
+            if a >= 0:
+                answer, broken, first_column, second_column = BROKEN_CLAUSE, k, a, b
+                break
+    _put_back(t, base, touched, count)
+    return answer, broken, first_column, second_column

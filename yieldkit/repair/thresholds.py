@@ -9,6 +9,7 @@ nearby are never looked at. What the wafer itself asks for (spans, holes) is wor
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -17,14 +18,22 @@ import numpy.typing as npt
 
 from yieldkit.repair.kernels import BAD, DIRECT, LEAN_LEFT, LEAN_RIGHT, SKIP
 from yieldkit.repair.problem import Int32, Problem
-from yieldkit.repair.propagate import decide, least_field
-from yieldkit.repair.threshold_kernels import BROKEN_CLAUSE, REPAIRABLE, decide_thresholds
+from yieldkit.repair.propagate import NODE_LIMIT, decide, least_field
+from yieldkit.repair.threshold_kernels import BROKEN_CLAUSE, REPAIRABLE, decide_thresholds, look_at_thresholds
 
 if TYPE_CHECKING:
     from yieldkit.faultmap import FaultMap
     from yieldkit.repair.rules import RowShift
 
 __all__ = ["Decider"]
+
+Unit = tuple[int, int, int]
+"""(row, column, least displacement there)."""
+
+Units = tuple[Unit, ...]
+Node = Callable[[Units, Int32], tuple[int, list[Unit]]]
+
+_NODES_BEFORE_A_LOOK = 12
 
 
 @dataclass(frozen=True, eq=False)
@@ -49,7 +58,7 @@ class Decider:
 
         self.rules = rules
         self.place = rules.placement(faults.shape)
-        self._like = (faults.shape, faults.spans.tobytes(), faults.absent.tobytes())
+        self._shape, self._spans, self._absent = faults.shape, faults.spans, faults.absent
         bare = FaultMap(faults.shape, spans=faults.spans, absent=faults.absent)
         problem = Problem.build(bare, rules, self.place)
         self.height, self.width = problem.height, problem.width
@@ -75,7 +84,7 @@ class Decider:
         """
         if faults.wafer_killed or not self.possible:
             return False
-        if self._ground is None or (faults.shape, faults.spans.tobytes(), faults.absent.tobytes()) != self._like:
+        if self._ground is None or not self._is_alike(faults):
             return self._the_long_way(faults)
         rows, positions, bits, clauses = self._marks(faults)
         if not len(rows) and not len(clauses):
@@ -87,13 +96,31 @@ class Decider:
         marks[:, 0] = np.concatenate([ground.marks[:, 1], positions])[order]
         marks[:, 1] = np.concatenate([ground.marks[:, 2], bits])[order]
         first = np.searchsorted(all_rows[order], np.arange(self.height + 1)).astype(np.int64)
-        answer = decide_thresholds(
-            self._thresholds, ground.base, ground.high, first, marks, clauses, np.unique(rows), self.width,
-            self.rules.skip_reach, self.rules.vertical_reach, self._touched, self._queue,
-        )  # fmt: skip
-        if answer == BROKEN_CLAUSE:
-            return self._the_long_way(faults) if branch else None
-        return bool(answer == REPAIRABLE)
+        struck = np.unique(rows)
+        state = (self.width, self.rules.skip_reach, self.rules.vertical_reach, self._touched, self._queue)
+        fixed = (self._thresholds, ground.base, ground.high, first, marks)
+        quick = decide_thresholds(*fixed, clauses, struck, *state)
+        if quick != BROKEN_CLAUSE:
+            return bool(quick == REPAIRABLE)
+        if not branch:
+            return None
+
+        def node(units: Units, clauses: Int32) -> tuple[int, list[Unit]]:
+            """The answer under some units, and the two ends of the first broken link: one of them has to be raised."""
+            above = np.array(units, np.int32).reshape(-1, 3)
+            answer, broken, a, b = look_at_thresholds(*fixed, clauses, above, struck, *state)
+            if answer != BROKEN_CLAUSE:
+                return answer, []
+            row, position, other, end = clauses[broken].tolist()
+            return answer, [(row, a, position - a + 1), (other, b, end - b + 1)]
+
+        return _branched(node, clauses)
+
+    def _is_alike(self, faults: FaultMap) -> bool:
+        if faults.shape != self._shape:
+            return False
+        same = faults.spans is self._spans or np.array_equal(faults.spans, self._spans)
+        return same and (faults.absent is self._absent or np.array_equal(faults.absent, self._absent))
 
     def _the_long_way(self, faults: FaultMap) -> bool | None:
         return decide(Problem.build(faults, self.rules, self.place)).feasible
@@ -125,6 +152,38 @@ class Decider:
             bits = np.concatenate([bits, flags[lattice]])
             clauses = np.column_stack([a, p, a + down, p + right])[other].astype(np.int32)
         return row, position, bits, clauses
+
+
+def _branched(node: Node, clauses: Int32) -> bool | None:
+    """The branching of `propagate.decide`, in its order.
+
+    Where it takes long, broken links are looked at one by one first: a link of which neither end can be raised, all
+    others left aside, settles it, and a link of which one end can not forces the other. Without this a hopeless link
+    would be found out anew for every choice at the others.
+    """
+    forced: Units = ()
+    stack: list[Units] = [()]
+    nodes = 0
+    while stack:
+        units = stack.pop()
+        nodes += 1
+        if nodes == _NODES_BEFORE_A_LOOK:
+            none = clauses[:0]
+            for k in range(len(clauses)):
+                _, ends = node(forced, clauses[k : k + 1])
+                able = [end for end in ends if node((*forced, end), none)[0] == REPAIRABLE]
+                if ends and not able:
+                    return False
+                if len(able) == 1:
+                    forced = (*forced, able[0])
+            units, stack = forced, []
+        if nodes > NODE_LIMIT:
+            return None
+        answer, ends = node(units, clauses)
+        if answer == REPAIRABLE:
+            return True
+        stack.extend((*units, end) for end in reversed(ends))
+    return False
 
 
 def _ground(problem: Problem, field: Int32) -> _Ground:
