@@ -5,13 +5,13 @@ from __future__ import annotations
 import shlex
 import time
 from collections.abc import Callable, Iterator, Mapping
-from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, Executor, Future, wait
+from concurrent.futures import BrokenExecutor, Executor, Future
 from dataclasses import dataclass, field
 from itertools import chain
 from pathlib import Path
 from typing import Any
 
-from yieldkit.burnin.executors import MakeExecutor, abandon, local_executor, worker_pool
+from yieldkit.burnin.executors import MakeExecutor, abandon, local_executor, wait_for_some, worker_pool
 from yieldkit.burnin.schedule import Ledger
 from yieldkit.burnin.stopping import StopRequest
 from yieldkit.burnin.store import Store
@@ -201,14 +201,18 @@ class _Crew:
 
     def results(self) -> Iterator[ChunkResult]:
         """Wait for at least one chunk; what is done comes in the order of k, what a dead pool held becomes suspect."""
-        done, _ = wait(self._running, return_when=FIRST_COMPLETED)
-        finished, broken = self._collect(done)
+        finished, broken = self._collect(self._some())
         if broken or self._suspects:
-            rest, _ = wait(self._running)
-            more, _ = self._collect(rest)
-            finished = finished + more
+            while self._running:
+                more, _ = self._collect(self._some())
+                finished = finished + more
             self._drop()
         yield from sorted(finished, key=lambda result: result.start)
+
+    def _some(self) -> set[Future[ChunkResult]]:
+        if self._executor is None or not self._running:
+            return set()
+        return wait_for_some(self._executor, self._running)
 
     def forget_suspects(self) -> None:
         """Leave them to the next run."""
@@ -223,7 +227,8 @@ class _Crew:
                 for _ in range(2):
                     alone = alone or self._make_pool(1)
                     try:
-                        result = self._submit(alone, chunk).result()
+                        (done,) = wait_for_some(alone, [self._submit(alone, chunk)])
+                        result = done.result()
                         break
                     except BrokenExecutor:
                         abandon(alone)
