@@ -9,14 +9,12 @@ from typing import Final
 from yieldkit.burnin.campaign import CampaignRun
 from yieldkit.burnin.store import STORE_NAME, Store
 
-__all__ = ["MEASURED", "TOO_RARE", "EarlyEnds", "early_ends"]
+__all__ = ["MEASURED", "EarlyEnds", "early_ends"]
 
 MEASURED: Final[Mapping[str, float]] = {"gpt_training": 0.01}
 """By kind of program the bound that every outcome has been measured to keep: the share of its full-length trials that
 would be named otherwise, one-sided 95 % Clopper-Pearson, at the kind's default sizes. The table is in docs/trials.md.
 """
-TOO_RARE: Final = ("SLOW_DEGRADE",)
-"""Outcomes that too few trials lead to for that bound; what is known of them is in the same place."""
 _STEADY: Final = 4  # burnin.exits.STEADY, without its imports
 _SOURCE: Final = "docs/trials.md, When a trial ends"
 
@@ -47,7 +45,7 @@ class EarlyEnds:
         if self.bound is not None:
             known = (
                 f"of each outcome at most {100 * self.bound:g} % of full-length runs would be named otherwise "
-                f"(95 % bound, measured; {' and '.join(TOO_RARE)} is too rare to say: {_SOURCE})"
+                f"(95 % bound, measured: {_SOURCE})"
             )
         return f"{self.ended} of {self.trials} trials ended by the statistical exit, as BENIGN; {known}"
 
