@@ -39,14 +39,15 @@ def flips() -> str:
             result = executor.launch(low.launches[0], streams, flip.hooks)
             (level,) = executor.settled
             counts[flip.word, level, result.completed] += 1
-    lines = ["| word | bits | core | row | whole, completes | whole, does not |", "|---|---|---|---|---|---|"]
+    lines = ["| word | bits | unread | core | row | counts | whole, completes | whole, does not |", "|" + 8 * "---|"]
     for word in ("header", "task", "descriptor", "route", "all"):
         among = {key: n for key, n in counts.items() if word in (key[0], "all")}
 
         def share(level: str, done: bool | None = None, among: Any = among) -> int:
             return sum(n for (_, where, d), n in among.items() if where == level and done in (None, d))
 
-        row = [sum(among.values()), share("core"), share("row"), share("whole", True), share("whole", False)]
+        row = [sum(among.values()), *(share(level) for level in ("unread", "core", "row", "counts"))]
+        row += [share("whole", True), share("whole", False)]
         lines.append(f"| {word} | " + " | ".join(map(str, row)) + " |")
     return "\n".join(lines)
 

@@ -78,7 +78,8 @@ def test_every_bit_of_a_core():
 @pytest.mark.parametrize("core", [(0, 0), (0, 1), (0, 2), (1, 0), (1, 1), (1, 2), (2, 0), (2, 1), (2, 2)])
 def test_every_bit_of_every_role(core, depth):
     levels = sweep(*product(3, 3, 2, 2, 2, 2), core, every=4, depth=depth)
-    assert {level for level, _ in levels} == {"core", "row", "whole"}
+    # Flips of what nothing reads, and those that counts of words settle, need no window.
+    assert {"core", "row", "whole"} <= {level for level, _ in levels} <= {"core", "row", "whole", "counts", "unread"}
 
 
 @pytest.mark.long
