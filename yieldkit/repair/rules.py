@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass, replace
-from typing import TYPE_CHECKING, Any, ClassVar, TypeAlias
+from typing import TYPE_CHECKING, Any, ClassVar, TypeAlias, TypeVar
 
 from yieldkit.errors import BadInput
 
@@ -116,9 +116,7 @@ class RowShift:
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, with the name of the architecture."""
-        facts = asdict(self)
-        facts["logical_shape"] = None if self.logical_shape is None else list(self.logical_shape)
-        return {"architecture": self.kind, **facts}
+        return _plain(self)
 
     @classmethod
     def from_dict(cls, facts: dict[str, Any]) -> RowShift:
@@ -127,14 +125,7 @@ class RowShift:
         Raises:
             BadInput: unknown architecture or fields.
         """
-        known = dict(facts)
-        if known.pop("architecture", None) != "row_shift":
-            raise BadInput("architecture must be 'row_shift'", value=facts.get("architecture"))
-        shape = known.pop("logical_shape", None)
-        try:
-            return cls(**known, logical_shape=None if shape is None else tuple(shape))
-        except TypeError as error:
-            raise BadInput(f"rules: {error}") from None
+        return _from_plain(cls, facts)
 
 
 @dataclass(frozen=True, slots=True)
@@ -256,9 +247,7 @@ class LineSpares:
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, with the name of the architecture."""
-        facts = asdict(self)
-        facts["logical_shape"] = None if self.logical_shape is None else list(self.logical_shape)
-        return {"architecture": self.kind, **facts}
+        return _plain(self)
 
     @classmethod
     def from_dict(cls, facts: dict[str, Any]) -> LineSpares:
@@ -267,15 +256,27 @@ class LineSpares:
         Raises:
             BadInput: unknown architecture or fields.
         """
-        known = dict(facts)
-        if known.pop("architecture", None) != "line_spares":
-            raise BadInput("architecture must be 'line_spares'", value=facts.get("architecture"))
-        shape = known.pop("logical_shape", None)
-        try:
-            return cls(**known, logical_shape=None if shape is None else tuple(shape))
-        except TypeError as error:
-            raise BadInput(f"rules: {error}") from None
+        return _from_plain(cls, facts)
 
+
+def _plain(rules: RowShift | LineSpares) -> dict[str, Any]:
+    facts = asdict(rules)
+    facts["logical_shape"] = None if rules.logical_shape is None else list(rules.logical_shape)
+    return {"architecture": rules.kind, **facts}
+
+
+def _from_plain(cls: type[_R], facts: dict[str, Any]) -> _R:
+    known = dict(facts)
+    if known.pop("architecture", None) != cls.kind:
+        raise BadInput(f"architecture must be {cls.kind!r}", value=facts.get("architecture"))
+    shape = known.pop("logical_shape", None)
+    try:
+        return cls(**known, logical_shape=None if shape is None else tuple(shape))
+    except TypeError as error:
+        raise BadInput(f"rules: {error}") from None
+
+
+_R = TypeVar("_R", RowShift, LineSpares)
 
 Rules: TypeAlias = RowShift | LineSpares
 """Any of the architectures."""
